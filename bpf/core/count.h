@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Counters and drops. Every drop goes through drop(), so that every drop has a reason. */
+#ifndef CTD_CORE_COUNT_H
+#define CTD_CORE_COUNT_H
+
+#include "core/maps.h"
+
+/* The host has no device of its own: its packets count under index 0. */
+static __always_inline struct ctd_port_stats *stats_of(u32 port)
+{
+	u32 index = port < CTD_MAX_PORTS ? port : 0;
+
+	return map_lookup(&port_stats, &index);
+}
+
+static __always_inline void count(u32 port, enum ctd_counter what)
+{
+	struct ctd_port_stats *stats = stats_of(port);
+
+	if (stats)
+		stats->count[what]++;
+}
+
+static __always_inline void count_rx(u32 port, u32 bytes)
+{
+	struct ctd_port_stats *stats = stats_of(port);
+
+	if (stats) {
+		stats->rx_packets++;
+		stats->rx_bytes += bytes;
+	}
+}
+
+static __always_inline void count_tx(u32 port, u32 bytes)
+{
+	struct ctd_port_stats *stats = stats_of(port);
+
+	if (stats) {
+		stats->tx_packets++;
+		stats->tx_bytes += bytes;
+	}
+}
+
+static __always_inline int drop(u32 port, u32 reason)
+{
+	struct ctd_port_stats *stats = stats_of(port);
+
+	if (stats)
+		stats->drop[reason & (CTD_DROP_MAX - 1)]++;
+	return CTX_DROP;
+}
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * ct(commit): a new connection. The record is complete before any tuple. With NAT the reply tuple goes in first (it
+ * reserves the mapping) and the original last (the commit point). Without, the smaller of the two goes first, so that
+ * two first packets in opposite directions cannot defeat each other.
+ */
+#ifndef CTD_CT_CREATE_H
+#define CTD_CT_CREATE_H
+
+#include "ct/classes.h"
+#include "ct/tcp.h"
+#include "ct/timeout.h"
+#include "nat/select.h"
+
+/* The record of the packet in the scratch record, not yet published. */
+static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, const struct scratch *s)
+{
+	u64 now = now_jiffies();
+	u32 seq = (CTD_CTL_SEQ(conn->ctl) + 1) & 0xffffff;
+
+	write_once(conn->ctl, CTD_CTL(seq, CTD_CLASS_UNANSWERED, CTD_CONN_BUSY));
+	mem_barrier();
+	conn->id = id;
+	conn->status = 0;
+	conn->orig = s->ct.tuple;
+	tuple_invert(&conn->reply, &conn->orig);
+	conn->tcp_last_dir = CTD_DIR_ORIG;
+	conn->tcp_last_flags = s->pkt.tcp_flags;
+	conn->state = 0;
+	if (conn->orig.proto == IPPROTO_TCP)
+		conn->state = (u8)tcp_next(CTD_TCP_NONE, CTD_DIR_ORIG, s->pkt.tcp_flags);
+	conn->timeout = timeout_of(conn->orig.proto, conn->state);
+	conn->last_seen[0] = (u32)now;
+	conn->last_seen[1] = 0;
+	conn->start = now;
+	conn->mark = 0;
+	conn->helper = 0;
+	conn->timeout_policy = 0;
+	__builtin_memset(conn->label, 0, sizeof(conn->label));
+	conn->master = CTD_CONN_NONE;
+	conn->master_seq = 0;
+	conn->count[0].packets = 1;
+	conn->count[0].bytes = s->pkt.l3_len;
+	conn->count[1].packets = 0;
+	conn->count[1].bytes = 0;
+	__builtin_memset(conn->win, 0, sizeof(conn->win));
+	conn->tcp_last_seq = s->pkt.tcp_seq;
+	conn->tcp_last_ack = s->pkt.tcp_ack;
+	conn->ring_pos = 0;
+	conn->next_free = CTD_CONN_NONE;
+}
+
+static __always_inline int reserve_plain(struct ctd_conn *conn, u32 id)
+{
+	u32 seq = CTD_CTL_SEQ(conn->ctl);
+	int reply_first = tuple_before(&conn->reply, &conn->orig);
+	const struct ctd_tuple *first = reply_first ? &conn->reply : &conn->orig;
+	const struct ctd_tuple *second = reply_first ? &conn->orig : &conn->reply;
+	long error = tuple_insert(first, id, seq, reply_first ? CTD_DIR_REPLY : CTD_DIR_ORIG);
+
+	if (error)
+		return error == -E_EXIST ? CTD_DROP_CT_CLASH : CTD_DROP_CT_FULL;
+	error = tuple_insert(second, id, seq, reply_first ? CTD_DIR_ORIG : CTD_DIR_REPLY);
+	if (error)
+		return error == -E_EXIST ? CTD_DROP_CT_CLASH : CTD_DROP_CT_FULL;
+	return CTD_DROP_NONE;
+}
+
+static __always_inline int reserve_nat(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port)
+{
+	struct ctd_nat_args *args = map_lookup(&ct_nat_args, &nat_id);
+	struct ctd_addr masquerade = {};
+	long error;
+	int reason;
+
+	if (!args)
+		return CTD_DROP_NAT_EXHAUSTED;
+	if (args->flags & CTD_NAT_MASQUERADE) {
+		struct ctd_port *port = port_get(out_port);
+
+		if (!port)
+			return CTD_DROP_NAT_NO_ADDRESS;
+		if (conn->orig.family == CTD_IPV4)
+			masquerade.v4 = port->addr4;
+		else
+			masquerade = port->addr6;
+		if (addr_is_zero(&masquerade))
+			return CTD_DROP_NAT_NO_ADDRESS;
+	}
+	reason = nat_reserve(conn, id, args, &masquerade);
+	if (reason)
+		return reason;
+	error = tuple_insert(&conn->orig, id, CTD_CTL_SEQ(conn->ctl), CTD_DIR_ORIG);
+	if (error)
+		return error == -E_EXIST ? CTD_DROP_CT_CLASH : CTD_DROP_CT_FULL;
+	return CTD_DROP_NONE;
+}
+
+static __always_inline u32 nat_status(const struct ctd_conn *conn)
+{
+	struct ctd_tuple plain;
+	u32 status = 0;
+
+	tuple_invert(&plain, &conn->orig);
+	if (!addr_equal(&plain.dst, &conn->reply.dst) ||
+	    (proto_is_icmp(plain.proto) ? plain.sport != conn->reply.sport : plain.dport != conn->reply.dport))
+		status |= CTD_STATUS_SRC_NAT;
+	if (!addr_equal(&plain.src, &conn->reply.src) ||
+	    (!proto_is_icmp(plain.proto) && plain.sport != conn->reply.sport))
+		status |= CTD_STATUS_DST_NAT;
+	return status;
+}
+
+/* The last step: from here on others see the connection. */
+static __always_inline void conn_publish(struct ctd_rt *rt, struct ctd_conn *conn, u32 id, struct scratch *s)
+{
+	u32 seq = CTD_CTL_SEQ(conn->ctl);
+
+	conn->status = CTD_STATUS_CONFIRMED | nat_status(conn);
+	atomic_add(&rt->conns, 1);
+	check_set(id, (u32)now_jiffies() + conn->timeout);
+	mem_barrier();
+	write_once(conn->ctl, CTD_CTL(seq, CTD_CLASS_UNANSWERED, CTD_CONN_VALID));
+	s->ct.conn = id;
+	s->ct.conn_seq = seq;
+	s->ct.dir = CTD_DIR_ORIG;
+	count(s->pkt.port, CTD_COUNT_CT_NEW);
+}
+
+/* A record that was never published: what it has reserved, and its id, go. */
+static __always_inline void conn_discard(struct ctd_rt *rt, struct ctd_conn *conn, u32 id)
+{
+	u32 ctl = conn->ctl;
+
+	if (tuple_release(&conn->orig, id) || tuple_release(&conn->reply, id)) {
+		atomic_add(&rt->conns, 1); /* the sweep takes it off again */
+		conn_linger(conn, id, ctl);
+		return;
+	}
+	class_live(CTD_CLASS_UNANSWERED, -1);
+	write_once(conn->ctl, CTD_CTL(CTD_CTL_SEQ(ctl), 0, CTD_CONN_FREE));
+	id_free(id, conn);
+}
+
+/*
+ * Makes the packet's connection. Answers a drop reason; CTD_DROP_CT_CLASH also when another CPU was first: the caller
+ * looks the packet up again.
+ */
+CTD_GLOBAL int conn_create(u32 nat_id)
+{
+	struct scratch *s = scratch_get();
+	struct ctd_rt *rt = rt_get();
+	struct ctd_conn *conn;
+	int reason;
+	u32 id;
+
+	if (!s || !rt)
+		return CTD_DROP_NO_SCRATCH;
+	id = id_alloc();
+	conn = conn_get(id);
+	if (!id || !conn)
+		return CTD_DROP_CT_FULL;
+	conn_fill(conn, id, s);
+	if (!class_join(CTD_CLASS_UNANSWERED, id, CTD_CTL_SEQ(conn->ctl)))
+		reason = CTD_DROP_CT_FULL;
+	else if (nat_id)
+		reason = reserve_nat(conn, id, nat_id, s->key.key.out_port);
+	else
+		reason = reserve_plain(conn, id);
+	if (reason) {
+		conn_discard(rt, conn, id);
+		return reason;
+	}
+	conn_publish(rt, conn, id, s);
+	return CTD_DROP_NONE;
+}
+
+#endif

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The connection table: finding, confirming, killing. Rules of concurrency:
+ *  - a tuple's insertion with BPF_NOEXIST is its only reservation; its value is a hint, the record's tuple decides;
+ *  - ctl changes life and class by compare-and-swap only; whoever makes a record dead destroys it;
+ *  - destroying may happen under readers: they compare ctl again after reading.
+ */
+#ifndef CTD_CT_TABLE_H
+#define CTD_CT_TABLE_H
+
+#include "core/count.h"
+#include "core/hash.h"
+#include "ct/ids.h"
+
+#define E_EXIST 17 /* errno of an insertion with BPF_NOEXIST */
+
+struct found {
+	struct ctd_conn *conn;
+	u32 id;
+	u32 ctl;
+	u8 dir;
+	u8 dead; /* its record is dead, the tuple not yet gone */
+};
+
+static __always_inline struct ctd_tuple_ref *tuple_ref(const struct ctd_tuple *t)
+{
+	struct ctd_tuple4 k4;
+
+	if (t->family == CTD_IPV6)
+		return map_lookup(&ct_tuple6, t);
+	tuple4_of(&k4, t);
+	return map_lookup(&ct_tuple4, &k4);
+}
+
+/* 0, or a negative error: -EEXIST when somebody has the tuple. */
+static __always_inline long tuple_insert(const struct ctd_tuple *t, u32 id, u32 seq, u8 dir)
+{
+	struct ctd_tuple_ref ref = { .conn = id, .seq = seq, .tag = tuple_tag(t), .dir = dir };
+	struct ctd_tuple4 k4;
+
+	if (t->family == CTD_IPV6)
+		return map_update(&ct_tuple6, t, &ref, BPF_NOEXIST);
+	tuple4_of(&k4, t);
+	return map_update(&ct_tuple4, &k4, &ref, BPF_NOEXIST);
+}
+
+static __always_inline long tuple_remove(const struct ctd_tuple *t)
+{
+	struct ctd_tuple4 k4;
+
+	if (t->family == CTD_IPV6)
+		return map_delete(&ct_tuple6, t);
+	tuple4_of(&k4, t);
+	return map_delete(&ct_tuple4, &k4);
+}
+
+/* Takes a tuple out of the table if it is `id`'s. Non-zero: it could not be taken out now (-EBUSY). */
+static __always_inline long tuple_release(const struct ctd_tuple *t, u32 id)
+{
+	struct ctd_tuple_ref *ref = tuple_ref(t);
+
+	return ref && read_once(ref->conn) == id ? tuple_remove(t) : 0;
+}
+
+/* Looks a tuple up. 1: found (see `dead`), 0: nobody has it or its record is not confirmed yet. */
+static __always_inline int conn_find(const struct ctd_tuple *t, struct found *f)
+{
+	struct ctd_tuple_ref *ref = tuple_ref(t);
+	struct ctd_conn *conn;
+	u32 life;
+
+	if (!ref)
+		return 0;
+	f->id = read_once(ref->conn);
+	f->dir = read_once(ref->dir) & 1;
+	conn = conn_get(f->id);
+	if (!conn)
+		return 0;
+	f->ctl = read_once(conn->ctl);
+	life = CTD_CTL_LIFE(f->ctl);
+	if (life != CTD_CONN_VALID && life != CTD_CONN_DEAD)
+		return 0;
+	if (!tuple_equal(t, f->dir ? &conn->reply : &conn->orig))
+		return 0;
+	if (read_once(conn->ctl) != f->ctl)
+		return 0;
+	f->conn = conn;
+	f->dead = life == CTD_CONN_DEAD;
+	return 1;
+}
+
+/* Adds what a verdict has collected to the record. */
+static __always_inline void verdict_credit(struct ctd_verdict_head *v, struct ctd_conn *conn, u8 dir, u32 now)
+{
+	u64 pending = atomic_xchg(&v->pending, 0);
+
+	if (!pending)
+		return;
+	atomic_add(&conn->count[dir & 1].packets, pending >> CTD_PENDING_SHIFT);
+	atomic_add(&conn->count[dir & 1].bytes, pending & (CTD_PENDING(1, 0) - 1));
+	conn->last_seen[dir & 1] = now;
+}
+
+/* Takes the verdict of one direction out of the cache, credited. */
+static __always_inline void verdict_remove(struct ctd_conn *conn, const struct ctd_tuple *t, u8 dir, u32 now)
+{
+	if (t->family == CTD_IPV6) {
+		struct ctd_verdict6 *v = map_lookup(&ct_cache6, t);
+
+		if (v) {
+			verdict_credit(&v->head, conn, dir, now);
+			map_delete(&ct_cache6, t);
+		}
+	} else {
+		struct ctd_tuple4 k4;
+		struct ctd_verdict4 *v;
+
+		tuple4_of(&k4, t);
+		v = map_lookup(&ct_cache4, &k4);
+		if (v) {
+			verdict_credit(&v->head, conn, dir, now);
+			map_delete(&ct_cache4, &k4);
+		}
+	}
+}
+
+/* Whatever changes what the fast path does or may skip: state, mark, label, helper, NAT. */
+CTD_GLOBAL int conn_drop_verdicts(u32 id)
+{
+	struct ctd_conn *conn = conn_get(id);
+	u32 now = (u32)now_jiffies();
+
+	if (!conn)
+		return 0;
+	verdict_remove(conn, &conn->orig, CTD_DIR_ORIG, now);
+	verdict_remove(conn, &conn->reply, CTD_DIR_REPLY, now);
+	return 0;
+}
+
+static __always_inline void class_live(u32 cls, s64 by)
+{
+	struct ctd_class *c = map_lookup(&ct_class, &cls);
+
+	if (c)
+		atomic_add(&c->live, by);
+}
+
+/*
+ * When the sweep is to look at a connection next. 0 means free, so a due time of 0 becomes 1.
+ */
+static __always_inline void check_set(u32 id, u32 due)
+{
+	u32 *check = map_lookup(&ct_check, &id);
+
+	if (check)
+		write_once(*check, due ? due : 1);
+}
+
+/* A dead record whose tuples could not be taken out: nothing revives it, and the sweep tries again. */
+static __always_inline void conn_linger(struct ctd_conn *conn, u32 id, u32 ctl)
+{
+	write_once(conn->timeout, 0);
+	check_set(id, (u32)now_jiffies() + 1);
+	mem_barrier();
+	write_once(conn->ctl, CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_DEAD));
+}
+
+/* The record was CTD_CONN_DEAD and is ours: tuples, verdicts and the id go. 1 if they did. */
+CTD_GLOBAL int conn_destroy(u32 id)
+{
+	struct ctd_conn *conn = conn_get(id);
+	struct ctd_rt *rt = rt_get();
+	u32 *check, ctl;
+
+	if (!conn || !rt)
+		return 0;
+	ctl = conn->ctl;
+	conn_drop_verdicts(id);
+	if (tuple_release(&conn->orig, id) || tuple_release(&conn->reply, id)) {
+		conn_linger(conn, id, ctl);
+		return 0;
+	}
+	class_live(CTD_CTL_CLASS(ctl), -1);
+	atomic_add(&rt->conns, -1);
+	check = map_lookup(&ct_check, &id);
+	if (check)
+		write_once(*check, 0);
+	mem_barrier();
+	write_once(conn->ctl, CTD_CTL(CTD_CTL_SEQ(ctl) + 1, 0, CTD_CONN_FREE));
+	id_free(id, conn);
+	return 1;
+}
+
+/* Makes a connection dead if it is still as `ctl` says; 1 if it was this call that did. */
+static __always_inline int conn_make_dead(struct ctd_conn *conn, u32 ctl)
+{
+	u32 dead = CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_DEAD);
+
+	return CTD_CTL_LIFE(ctl) == CTD_CONN_VALID && atomic_cmpxchg(&conn->ctl, ctl, dead) == ctl;
+}
+
+/*
+ * Dead connections are destroyed by the sweep a tick after they died; whoever needs the tuple earlier takes over by
+ * moving the life to BUSY, so that just one destroys.
+ */
+static __always_inline int conn_reap(struct ctd_conn *conn, u32 id)
+{
+	u32 ctl = read_once(conn->ctl);
+
+	if (CTD_CTL_LIFE(ctl) != CTD_CONN_DEAD)
+		return 0;
+	if (atomic_cmpxchg(&conn->ctl, ctl, CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_BUSY)) != ctl)
+		return 0;
+	return conn_destroy(id);
+}
+
+static __always_inline int conn_kill(struct ctd_conn *conn, u32 id, u32 ctl)
+{
+	return conn_make_dead(conn, ctl) && conn_reap(conn, id);
+}
+
+#define LOCK_SPINS 64
+
+
+/* 1 if the record is locked now and still the one that `ctl`'s sequence names. */
+static __always_inline int conn_lock(struct ctd_conn *conn, u32 ctl)
+{
+	for (int i = 0; i < LOCK_SPINS; i++) {
+		if (atomic_cmpxchg(&conn->lock, 0, 1) == 0) {
+			u32 now = read_once(conn->ctl);
+
+			if (CTD_CTL_SEQ(now) == CTD_CTL_SEQ(ctl) && CTD_CTL_LIFE(now) != CTD_CONN_FREE)
+				return 1;
+			atomic_xchg(&conn->lock, 0);
+			return 0;
+		}
+	}
+	return 0;
+}
+
+static __always_inline void conn_unlock(struct ctd_conn *conn)
+{
+	atomic_xchg(&conn->lock, 0);
+}
+
+#endif

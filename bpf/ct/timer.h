@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The timer of the sweep. Its callback belongs to the program that set it, so a new daemon sets it again. */
+#ifndef CTD_CT_TIMER_H
+#define CTD_CT_TIMER_H
+
+#include "ct/sweep.h"
+
+#define TIMER_CLOCK 1 /* CLOCK_MONOTONIC */
+
+struct sweep_timer {
+	struct bpf_timer timer;
+};
+CTD_MAP(ct_timer, ARRAY, u32, struct sweep_timer, 1, 0);
+
+static int timer_fired(void *map CTD_UNUSED, u32 *key CTD_UNUSED, struct sweep_timer *value)
+{
+	sweep_tick();
+	bpf_timer_start(&value->timer, SWEEP_TICK_NS, 0);
+	return 0;
+}
+
+/* 0, or a negative error. */
+static __always_inline long timer_arm(void)
+{
+	struct sweep_timer *t;
+	u32 zero = 0;
+	long error;
+
+	t = map_lookup(&ct_timer, &zero);
+	if (!t)
+		return -1;
+	bpf_timer_init(&t->timer, &ct_timer, TIMER_CLOCK); /* -EBUSY if an earlier program did */
+	error = bpf_timer_set_callback(&t->timer, timer_fired);
+	return error ? error : bpf_timer_start(&t->timer, SWEEP_TICK_NS, 0);
+}
+
+/* The slow path keeps ageing alive without a daemon: a beat that is two seconds old means that the timer is lost. */
+static __always_inline void timer_keep(void)
+{
+	u32 now = (u32)now_jiffies(), beat;
+	struct ctd_rt *rt = rt_get();
+
+	if (!rt)
+		return;
+	beat = read_once(rt->beat);
+	if ((s32)(now - beat) > (s32)(2 * ctd_config.hz) && atomic_cmpxchg(&rt->beat, beat, now) == beat)
+		timer_arm();
+}
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The flow key of the packet in the scratch record. ct() and `route` bring their own fields up to date. */
+#ifndef CTD_DP_KEY_H
+#define CTD_DP_KEY_H
+
+#include "core/parse.h"
+
+static __always_inline void key_set_l4(struct ctd_flow_key *key, const struct packet *pkt)
+{
+	if (!(pkt->flags & PACKET_L4))
+		return;
+	if (proto_is_icmp(pkt->tuple.proto)) {
+		key->sport = host_htons(pkt->icmp_type);
+		key->dport = host_htons(pkt->icmp_code);
+	} else {
+		key->sport = pkt->tuple.sport;
+		key->dport = pkt->tuple.dport;
+		if (pkt->tuple.proto == IPPROTO_TCP)
+			key->tcp_flags = host_htons(pkt->tcp_flags);
+	}
+}
+
+struct arp_header {
+	be16 hardware;
+	be16 protocol;
+	u8 hardware_len;
+	u8 protocol_len;
+	be16 op;
+	u8 sha[6];
+	u8 spa[4];
+	u8 tha[6];
+	u8 tpa[4];
+};
+CTD_ASSERT_SIZE(struct arp_header, 28);
+
+static __always_inline void key_set_arp(CTX *ctx, struct ctd_flow_key *key, const struct packet *pkt)
+{
+	struct arp_header *arp = ctx_at(ctx, pkt->l3_off, sizeof(*arp));
+
+	if (!arp || arp->protocol_len != 4 || arp->hardware_len != 6)
+		return;
+	key->ip_proto = (u8)host_ntohs(arp->op);
+	__builtin_memcpy(&key->ip_src, arp->spa, 4);
+	__builtin_memcpy(&key->ip_dst, arp->tpa, 4);
+	__builtin_memcpy(key->arp_sha, arp->sha, 6);
+	__builtin_memcpy(key->arp_tha, arp->tha, 6);
+}
+
+static __always_inline void key_build(CTX *ctx, struct scratch *s)
+{
+	struct ctd_flow_key *key = &s->key.key;
+	const struct packet *pkt = &s->pkt;
+
+#pragma unroll
+	for (int i = 0; i < CTD_KEY_WORDS; i++)
+		s->key.w[i] = 0;
+	key->in_port = pkt->in_port;
+	/* Where the host sends its packet is known before any rule runs. */
+	key->out_port = pkt->egress ? pkt->port : CTD_PORT_NONE;
+	key->pkt_mark = ctx_mark(ctx);
+	key->priority = ctx_priority(ctx);
+	key->eth_type = pkt->eth_type;
+	key->frag = pkt->frag;
+	key->vlan_tpid = pkt->vlan_tpid;
+	key->vlan_tci = pkt->vlan_tci;
+	if (pkt->l2_len) {
+		__builtin_memcpy(key->eth_dst, pkt->eth_dst, 6);
+		__builtin_memcpy(key->eth_src, pkt->eth_src, 6);
+	} else {
+		key->packet_type = CTD_PT_L3;
+	}
+	if (pkt->flags & PACKET_IP) {
+		key->ip_src = pkt->tuple.src;
+		key->ip_dst = pkt->tuple.dst;
+		key->ip_proto = pkt->tuple.proto;
+		key->ip_tos = pkt->tos;
+		key->ip_ttl = pkt->ttl;
+		key->ipv6_label = pkt->ipv6_label;
+		key_set_l4(key, pkt);
+	} else if (pkt->eth_type == host_htons(ETH_P_ARP)) {
+		key_set_arp(ctx, key, pkt);
+	}
+}
+
+#endif

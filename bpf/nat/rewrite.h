@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Header rewriting with checksums that follow. Layer 4 checksums go through the helper that knows CHECKSUM_PARTIAL: of a
+ * partial one only the pseudo header's part is there, so addresses and ports are two differences.
+ */
+#ifndef CTD_NAT_REWRITE_H
+#define CTD_NAT_REWRITE_H
+
+#include "core/parse.h"
+
+#define UDPLITE 136
+#define DCCP 33
+
+/* Where the checksum stands in a layer 4 header; 0: none that covers what we change. */
+static __always_inline u32 l4_csum_offset(u8 proto)
+{
+	switch (proto) {
+	case IPPROTO_TCP:
+		return offsetof(struct tcp_header, check);
+	case IPPROTO_UDP:
+	case UDPLITE:
+	case DCCP:
+		return offsetof(struct udp_header, check);
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return offsetof(struct icmp_header, check);
+	}
+	return 0;
+}
+
+static __always_inline u16 csum_fold(u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (u16)sum;
+}
+
+/* RFC 1624: the checksum after a change whose csum_diff() is `diff`. */
+static __always_inline be16 csum_apply(be16 check, u32 diff)
+{
+	return (be16)~csum_fold((u32)(u16)~check + csum_fold(diff));
+}
+
+static __always_inline u32 addr_diff(const struct ctd_tuple *from, const struct ctd_tuple *to)
+{
+	if (from->family == CTD_IPV4) {
+		be32 a[2] = { from->src.v4, from->dst.v4 };
+		be32 b[2] = { to->src.v4, to->dst.v4 };
+
+		return (u32)csum_diff(a, sizeof(a), b, sizeof(b), 0);
+	}
+	return (u32)csum_diff((void *)&from->src, 32, (void *)&to->src, 32, 0);
+}
+
+static __always_inline u32 port_diff(const struct ctd_tuple *from, const struct ctd_tuple *to)
+{
+	be32 a = (be32)from->sport | (be32)from->dport << 16;
+	be32 b = (be32)to->sport | (be32)to->dport << 16;
+
+	return a == b ? 0 : (u32)csum_diff(&a, sizeof(a), &b, sizeof(b), 0);
+}
+
+/* Writes addresses and ports where they are; checksums of layer 4 are done. */
+static __always_inline int write_tuple(CTX *ctx, const struct packet *pkt, const struct ctd_tuple *to, u32 diff)
+{
+	if (to->family == CTD_IPV4) {
+		struct iphdr *ip = ctx_at(ctx, pkt->l3_off, sizeof(*ip));
+
+		if (!ip)
+			return -1;
+		ip->saddr = to->src.v4;
+		ip->daddr = to->dst.v4;
+		ip->check = csum_apply(ip->check, diff);
+	} else {
+		struct ipv6hdr *ip = ctx_at(ctx, pkt->l3_off, sizeof(*ip));
+
+		if (!ip)
+			return -1;
+		__builtin_memcpy(&ip->saddr, &to->src, 16);
+		__builtin_memcpy(&ip->daddr, &to->dst, 16);
+	}
+	if (!(pkt->flags & PACKET_L4) || pkt->flags & PACKET_ICMP_ERROR)
+		return 0;
+	if (proto_is_icmp(to->proto)) {
+		struct icmp_header *icmp = ctx_at(ctx, pkt->l4_off, sizeof(*icmp));
+
+		if (!icmp)
+			return -1;
+		icmp->id = to->sport;
+	} else {
+		struct udp_header *ports = ctx_at(ctx, pkt->l4_off, sizeof(*ports));
+
+		if (!ports)
+			return -1;
+		ports->sport = to->sport;
+		ports->dport = to->dport;
+	}
+	return 0;
+}
+
+/* Makes the packet's header that of `to` and says so in `pkt`. 0, or negative: the packet must be dropped. */
+static __always_inline int rewrite(CTX *ctx, struct packet *pkt, const struct ctd_tuple *to)
+{
+	u32 addrs = addr_diff(&pkt->tuple, to), ports = port_diff(&pkt->tuple, to);
+	u32 check = l4_csum_offset(to->proto);
+	u64 mangled = to->proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+
+	if (check) {
+		check += pkt->l4_off;
+		/* ICMP alone has no pseudo header. */
+		if (addrs && to->proto != IPPROTO_ICMP && ctx_l4_csum(ctx, check, 0, addrs, BPF_F_PSEUDO_HDR | mangled))
+			return -1;
+		if (ports && pkt->flags & PACKET_L4 && ctx_l4_csum(ctx, check, 0, ports, mangled))
+			return -1;
+	}
+	if (write_tuple(ctx, pkt, to, addrs))
+		return -1;
+	pkt->tuple.src = to->src;
+	pkt->tuple.dst = to->dst;
+	pkt->tuple.sport = to->sport;
+	pkt->tuple.dport = to->dport;
+	return 0;
+}
+
+/* RFC 1812 5.3.1. The caller has seen that ttl > 1. */
+static __always_inline int decrement_ttl(CTX *ctx, struct packet *pkt)
+{
+	if (pkt->tuple.family == CTD_IPV4) {
+		struct iphdr *ip = ctx_at(ctx, pkt->l3_off, sizeof(*ip));
+		u32 check;
+
+		if (!ip)
+			return -1;
+		check = (u32)ip->check + host_htons(0x0100);
+		ip->check = (be16)(check + (check >= 0xffff));
+		ip->ttl--;
+	} else {
+		struct ipv6hdr *ip = ctx_at(ctx, pkt->l3_off, sizeof(*ip));
+
+		if (!ip)
+			return -1;
+		ip->hop_limit--;
+	}
+	pkt->ttl--;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The instance itself: ABI version, seeds and the few values that change while it runs. */
+#ifndef CTD_ABI_META_H
+#define CTD_ABI_META_H
+
+#include <ctd/abi/types.h>
+
+#define CTD_ABI_MAGIC 0x63746430u /* "ctd0" */
+/*
+ * Raised with every change of a layout or meaning in include/ctd/abi or of the stages' shared state. Pinned maps of
+ * another version are refused: equal sizes with another layout are accepted silently by the kernel.
+ */
+#define CTD_ABI_VERSION 1u
+
+/* Map `ctd_meta`: array of one. Written once, when the instance is made; pinned. */
+struct ctd_meta {
+	u32 magic;
+	u32 abi_version;
+	u64 seed;  /* of tags, flow hashes and dp_hash */
+	u64 token; /* marks our packets at the hooks */
+	u32 hz;    /* jiffies a second */
+	u32 conn_capacity;
+	u32 flow_capacity;
+	u32 tap_ifindex;
+	u8 reserved[24];
+};
+CTD_ASSERT_SIZE(struct ctd_meta, 64);
+
+/* Map `ctd_rt`: array of one, mapped by userspace. */
+struct ctd_rt {
+	u32 version;   /* of rules, flows, routes: verdicts of another one are void. Daemon, atomic add */
+	u32 mask_list; /* 0 or 1: the published entry of `flow_mask_list`. Daemon */
+	u32 beat;      /* jiffies (low word) of the last sweep. BPF timer */
+	u32 daemon_beat; /* jiffies (low word) when the daemon last said that it reads the tap. Daemon */
+	u32 high_water;  /* connection ids handed out so far: 1..high_water. BPF */
+	u32 sweep_at;    /* next id to look at. BPF timer */
+	u32 pad[2];
+	u64 free_head; /* free list of ids: (tag << 32) | first id. BPF */
+	s64 conns;     /* connections alive. BPF */
+	u64 sweeps;    /* whole rounds. BPF timer */
+	u64 icmp_tokens; /* token bucket of ICMP errors: (jiffies << 32) | tokens. BPF */
+	u8 reserved[64];
+};
+CTD_ASSERT_SIZE(struct ctd_rt, 128);
+
+/* What is fixed when the programs are loaded: their read-only data. Set by the daemon. */
+struct ctd_config {
+	u64 seed;  /* of tags and flow hashes: ctd_meta.seed */
+	u64 token; /* ctd_meta.token */
+	u32 hz;    /* jiffies a second */
+	u32 conn_capacity;
+	u32 tap_ifindex;
+	u32 icmp_rate; /* ICMP errors a second, at most */
+};
+
+CTD_ASSERT_SIZE(struct ctd_config, 32);
+
+/* Context of the control programs (BPF_PROG_TYPE_SYSCALL): what userspace asks of the connection table. */
+struct ctd_control {
+	u64 count; /* out: connections marked, or verdicts visited */
+};
+
+#endif

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The datapath core, compiled for this machine, and the driver that runs its entries and stages as the kernel does: a tail
+ * call that succeeds never returns to its caller, and there are 33 of them for a packet.
+ */
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/native.h"
+
+/* What only the BPF compiler understands or does not mind. */
+#pragma GCC diagnostic ignored "-Wunknown-pragmas"
+#pragma GCC diagnostic ignored "-Wshadow"
+#include "ct/control.h"
+#include "ct/sweep.h"
+#include "dp/stages.h"
+
+#include "native/internal.h"
+#include "native/native.h"
+
+CTD_ASSERT(NATIVE_TCP_INVALID == TCP_INVALID && NATIVE_TCP_IGNORE == TCP_IGNORE);
+
+struct ctd_config ctd_config;
+
+typedef int (*program)(CTX *ctx);
+
+static const program entries[] = {
+	[NATIVE_INGRESS] = entry_ingress,
+	[NATIVE_EGRESS] = entry_egress,
+	[NATIVE_TAP_IN] = entry_tap_in,
+	[NATIVE_TAP_OUT] = entry_tap_out,
+};
+static const program stages[STAGE_COUNT] = {
+	[STAGE_LOOKUP] = stage_lookup, [STAGE_ACTIONS] = stage_actions, [STAGE_CT] = stage_ct,
+	[STAGE_ROUTE] = stage_route,   [STAGE_UPCALL] = stage_upcall,   [STAGE_ICMP_ERROR] = stage_icmp_error,
+};
+static bool stages_missing[STAGE_COUNT];
+
+/* The program under way on this thread. */
+static __thread struct {
+	jmp_buf start;
+	program next;
+	u32 tail_calls;
+} running;
+
+void native_tail_call(CTX *ctx, u32 stage)
+{
+	(void)ctx;
+	if (stage >= STAGE_COUNT || stages_missing[stage] || running.tail_calls >= NATIVE_TAIL_CALLS)
+		return;
+	running.tail_calls++;
+	running.next = stages[stage];
+	longjmp(running.start, 1);
+}
+
+int native_run(struct native_packet *packet, enum native_entry entry)
+{
+	memset(&packet->redirect, 0, sizeof(packet->redirect));
+	running.tail_calls = 0;
+	running.next = entries[entry];
+	setjmp(running.start); /* a tail call comes back here, with another program */
+	return running.next(packet);
+}
+
+void native_stage_missing(u32 stage, bool missing)
+{
+	stages_missing[stage % STAGE_COUNT] = missing;
+}
+
+u32 native_tail_calls(void)
+{
+	return running.tail_calls;
+}
+
+static u32 or_else(u32 value, u32 other)
+{
+	return value ? value : other;
+}
+
+/* As the daemon does for a new instance. */
+static void classes_init(const struct native_options *o, u32 capacity, u32 ring)
+{
+	const u32 quota[] = { or_else(o->unanswered_quota, capacity / 4), or_else(o->answered_quota, capacity / 2) };
+
+	for (u32 cls = 0; cls < 2; cls++) {
+		struct ctd_class *c = map_lookup(&ct_class, &cls);
+
+		c->quota = quota[cls];
+		c->size = ring;
+		c->base = cls * ring;
+	}
+}
+
+void native_reset(const struct native_options *options)
+{
+	static const struct native_options defaults;
+	const struct native_options *o = options ? options : &defaults;
+	u32 capacity = or_else(o->conn_capacity, 256), flow_slots = or_else(o->flow_capacity, 256), ring = 1;
+
+	while (ring < 2 * capacity)
+		ring <<= 1;
+	ct_conn.max_entries = ct_check.max_entries = capacity + 1;
+	ct_tuple4.max_entries = ct_tuple6.max_entries = 2 * capacity;
+	ct_ring.max_entries = 2 * ring;
+	ct_cache4.max_entries = ct_cache6.max_entries = or_else(o->cache_entries, 2 * capacity);
+	flow_index.max_entries = flows.max_entries = flow_slots;
+	native_kernel_reset(o->seed);
+	native_maps_reset();
+	ctd_config = (struct ctd_config){
+		.seed = 0x5eed0000ull + o->seed,
+		.token = 0x746f6b656e000001ull,
+		.hz = 250,
+		.conn_capacity = capacity,
+		.tap_ifindex = NATIVE_TAP_IFINDEX,
+		.icmp_rate = 1000,
+	};
+	memset(stages_missing, 0, sizeof(stages_missing));
+	classes_init(o, capacity, ring);
+}
+
+void native_sweep_tick(void)
+{
+	sweep_tick();
+}
+
+u64 native_flush(void)
+{
+	struct ctd_control arg = {};
+
+	return control_flush(&arg) ? 0 : arg.count;
+}
+
+u64 native_credit(void)
+{
+	struct ctd_control arg = {};
+
+	return control_credit(&arg) ? 0 : arg.count;
+}
+
+u32 native_tcp_next(u32 state, u8 dir, u8 flags)
+{
+	return tcp_next(state, dir, flags);
+}
+
+bool native_tcp_flags_valid(u8 flags)
+{
+	return tcp_flags_valid(flags);
+}
+
+u32 native_id_alloc(void)
+{
+	return id_alloc();
+}
+
+void native_id_free(u32 id)
+{
+	id_free(id, conn_get(id));
+}
+
+int native_parse(struct native_packet *packet, struct packet *to)
+{
+	return parse(packet, to);
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <future>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include <ctd/abi/meta.h>
+#include <httplib.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/api.hpp"
+#include "daemon/api_http.hpp"
+#include "daemon/api_json.hpp"
+#include "daemon/api_socket.hpp"
+#include "daemon/metrics.hpp"
+#include "lib/conn_json.hpp"
+#include "lib/rundir.hpp"
+
+namespace ctd {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using httplib::Request;
+using httplib::Response;
+
+constexpr char kJson[] = "application/json";
+constexpr char kNdjson[] = "application/x-ndjson";
+
+constexpr std::size_t kThreads = 8;  // answers under way at a time, standing pagers included
+
+std::string to_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
+
+void answer_error(Response& response, int status, const std::string& message) {
+  response.status = status;
+  response.set_content(to_text({{"error", message}}), kJson);
+}
+
+// Why httplib itself refused a request.
+const char* refusal(int status) {
+  switch (status) {
+    case 404:
+      return "no such resource, or not with this method";
+    case 413:
+      return "the body is too large";
+    case 414:
+      return "the path is too long";
+    default:
+      return "not a request that this server understands";
+  }
+}
+
+std::string host_name() {
+  char name[256] = {};
+  return gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown";
+}
+
+}  // namespace
+
+class ApiServer::Impl {
+ public:
+  Impl(ApiBackend& backend, Options options) : backend_(backend), options_(std::move(options)) { set_up(); }
+  ~Impl();
+
+  Result<> start();
+  const std::string& socket_path() const { return path_; }
+
+ private:
+  void set_up();
+  void add_routes();
+  Result<> bind();
+  void serve();
+
+  // A route that asks the backend: one at a time, errors become a status of 500.
+  using Answer = Result<> (Impl::*)(Response&);
+  httplib::Server::Handler handler(Answer method);
+
+  Result<> status(Response& response);
+  Result<> dump(Response& response);
+  Result<> count(Response& response);
+  Result<> flush(Response& response);
+  Result<> flows(Response& response);
+  Result<> rules(Response& response);
+  Result<> ports(Response& response);
+  Result<> stats(Response& response);
+  Result<> metrics(Response& response);
+  Result<> shutdown(Response& response);
+
+  static void answer(Response& response, const Json& json) { response.set_content(to_text(json), kJson); }
+
+  ApiBackend& backend_;
+  const Options options_;
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  std::mutex backend_mutex_;
+  std::string path_;
+  struct stat socket_{};  // as we made it
+  bool bound_ = false;
+  HttpServer server_;
+  std::promise<void> serving_;
+  std::thread thread_;
+};
+
+void ApiServer::Impl::set_up() {
+  server_.set_address_family(AF_UNIX);
+  server_.new_task_queue = [this] {
+    serving_.set_value();
+    return new httplib::ThreadPool(kThreads);
+  };
+  server_.set_pre_routing_handler([](const Request& request, Response& response) {
+    if (request.params.empty()) return httplib::Server::HandlerResponse::Unhandled;
+    answer_error(response, 400,
+                 fmt::format("{}: unknown parameter \"{}\": this version takes none", request.path,
+                             request.params.begin()->first));
+    return httplib::Server::HandlerResponse::Handled;
+  });
+  server_.set_error_handler([](const Request& request, Response& response) {
+    if (!response.body.empty()) return;
+    answer_error(response, response.status,
+                 fmt::format("{} {}: {}", request.method, request.path, refusal(response.status)));
+  });
+  server_.set_exception_handler([](const Request&, Response& response, std::exception_ptr thrown) {
+    try {
+      std::rethrow_exception(std::move(thrown));
+    } catch (const std::exception& e) {
+      answer_error(response, 500, e.what());
+    } catch (...) {
+      answer_error(response, 500, "unknown exception");
+    }
+  });
+  add_routes();
+}
+
+void ApiServer::Impl::add_routes() {
+  server_.Get("/v1/status", handler(&Impl::status));
+  server_.Get("/v1/conntrack", handler(&Impl::dump));
+  server_.Get("/v1/conntrack/count", handler(&Impl::count));
+  server_.Delete("/v1/conntrack", handler(&Impl::flush));
+  server_.Get("/v1/flows", handler(&Impl::flows));
+  server_.Get("/v1/rules", handler(&Impl::rules));
+  server_.Get("/v1/ports", handler(&Impl::ports));
+  server_.Get("/v1/stats", handler(&Impl::stats));
+  server_.Get("/metrics", handler(&Impl::metrics));
+  server_.Post("/v1/shutdown", handler(&Impl::shutdown));
+}
+
+httplib::Server::Handler ApiServer::Impl::handler(Answer method) {
+  return [this, method](const Request&, Response& response) {
+    const std::lock_guard lock(backend_mutex_);
+    const Result<> done = (this->*method)(response);
+    if (!done) answer_error(response, 500, done.error().message());
+  };
+}
+
+Result<> ApiServer::Impl::start() {
+  CTD_TRY(server_.open());
+  CTD_TRY(bind());
+  // Signals belong to the daemon's own thread.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  thread_ = std::thread([this] { serve(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  serving_.get_future().wait();  // from here on stop() is heard
+  return {};
+}
+
+Result<> ApiServer::Impl::bind() {
+  path_ = CTD_TRY(control_socket_path(options_.rundir, options_.instance));
+  // The folder keeps others out until the socket has its own mode.
+  CTD_TRY(make_private_folder(std::filesystem::path(path_).parent_path()));
+  CTD_TRY(remove_stale_socket(path_));
+  constexpr int kNoPort = 1;  // httplib wants one; a Unix socket has none
+  if (!server_.bind_to_port(path_, kNoPort)) return fail_errno(errno, "socket {}: bind", path_);
+  bound_ = true;
+  if (chmod(path_.c_str(), 0600) != 0) return fail_errno(errno, "socket {}: chmod 0600", path_);
+  if (stat(path_.c_str(), &socket_) != 0) return fail_errno(errno, "socket {}", path_);
+  return {};
+}
+
+void ApiServer::Impl::serve() {
+  if (!server_.listen_after_bind()) spdlog::error("control API: {}: no longer accepts connections", path_);
+}
+
+ApiServer::Impl::~Impl() {
+  if (thread_.joinable()) {
+    server_.stop();
+    thread_.join();
+  }
+  struct stat now{};
+  // Not a successor's socket.
+  if (bound_ && stat(path_.c_str(), &now) == 0 && now.st_dev == socket_.st_dev && now.st_ino == socket_.st_ino) {
+    unlink(path_.c_str());
+    rmdir(std::filesystem::path(path_).parent_path().c_str());  // stays if there is something else in it
+  }
+}
+
+Result<> ApiServer::Impl::status(Response& response) {
+  const auto uptime = std::chrono::steady_clock::now() - started_;
+  Json json{{"instance", options_.instance},
+            {"version", CTD_VERSION},
+            {"pid", getpid()},
+            {"uptime_s", std::chrono::duration_cast<std::chrono::seconds>(uptime).count()},
+            {"abi_version", CTD_ABI_VERSION}};
+  json.update(CTD_TRY(backend_.status()));
+  answer(response, json);
+  return {};
+}
+
+Result<> ApiServer::Impl::dump(Response& response) {
+  CTD_TRY(backend_.credit_counters().context("credit counters"));
+  const KernelClock clock = CTD_TRY(backend_.clock());
+  auto dump =
+      std::make_shared<ConnDump>(backend_.connections(), clock, ConnDump::Origin{host_name(), options_.instance});
+  stream_pieces(response, kNdjson,
+                [dump = std::move(dump)](fmt::memory_buffer& piece) { return dump->next(piece, kPieceSize); });
+  return {};
+}
+
+Result<> ApiServer::Impl::count(Response& response) {
+  answer(response, {{"count", backend_.connections().count()}});
+  return {};
+}
+
+Result<> ApiServer::Impl::flush(Response& response) {
+  answer(response, {{"deleted", CTD_TRY(backend_.flush())}});
+  return {};
+}
+
+Result<> ApiServer::Impl::flows(Response& response) {
+  answer(response, flows_json(CTD_TRY(backend_.flows())));
+  return {};
+}
+
+Result<> ApiServer::Impl::rules(Response& response) {
+  answer(response, rules_json(CTD_TRY(backend_.rules())));
+  return {};
+}
+
+Result<> ApiServer::Impl::ports(Response& response) {
+  answer(response, ports_json(CTD_TRY(backend_.ports())));
+  return {};
+}
+
+Result<> ApiServer::Impl::stats(Response& response) {
+  answer(response, stats_json(CTD_TRY(backend_.stats()), backend_.connections().count_by_class()));
+  return {};
+}
+
+Result<> ApiServer::Impl::metrics(Response& response) {
+  response.set_content(metrics_text(CTD_TRY(backend_.stats()), backend_.connections().count_by_class()),
+                       kMetricsContentType);
+  return {};
+}
+
+Result<> ApiServer::Impl::shutdown(Response& response) {
+  CTD_TRY(backend_.shutdown());
+  response.status = 202;
+  answer(response, {{"pid", getpid()}});
+  return {};
+}
+
+Result<std::unique_ptr<ApiServer>> ApiServer::start(ApiBackend& backend, Options options) {
+  auto impl = std::make_unique<Impl>(backend, std::move(options));
+  CTD_TRY(impl->start().context("control API"));
+  return std::unique_ptr<ApiServer>(new ApiServer(std::move(impl)));
+}
+
+ApiServer::ApiServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ApiServer::~ApiServer() = default;
+
+const std::string& ApiServer::socket_path() const { return impl_->socket_path(); }
+
+}  // namespace ctd

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/daemon.hpp"
+
+#include <array>
+#include <filesystem>
+
+#include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+
+#include "daemon/api.hpp"
+#include "daemon/policy.hpp"
+#include "daemon/sysctl.hpp"
+
+namespace ctd {
+namespace {
+
+constexpr std::chrono::milliseconds kBeat{500};   // the datapath takes a daemon for dead after 3 s
+constexpr std::chrono::seconds kMaintenance{1};
+constexpr unsigned kUpcallBudget = 256;           // packets between two looks at other events
+
+const char* family_name(ctd_family family) { return family == CTD_IPV4 ? "IPv4" : "IPv6"; }
+
+}  // namespace
+
+Daemon::Daemon(Options options, Config config, NetWatch net)
+    : options_(std::move(options)), config_(std::move(config)), net_(std::move(net)) {}
+
+Daemon::~Daemon() = default;
+
+Result<> Daemon::open_datapath() {
+  for (const auto& dead : CTD_TRY(remove_dead_pins(options_.bpffs, options_.rundir))) {
+    spdlog::info("removed what instance {} left in a network namespace that is gone", dead.instance);
+  }
+  clock_ = CTD_TRY(JiffiesClock::open());
+  tap_ = CTD_TRY(Tap::open(options_.instance));
+  pins_ = CTD_TRY(make_pin_folder(options_.bpffs, options_.instance));
+  dp_ = CTD_TRY(Datapath::open({.pins = pins_,
+                                .conn_capacity = config_.conntrack_capacity,
+                                .flow_capacity = config_.flow_capacity,
+                                .tap_ifindex = tap_->ifindex()},
+                               *clock_));
+  return {};
+}
+
+Result<> Daemon::set_up_rules(const NetSnapshot& snapshot) {
+  ports_.emplace(*dp_, config_, pins_);
+  CTD_TRY(ports_->assign(snapshot));
+  rules_ = CTD_TRY(compile_policies(config_, ports_->names()));
+  CTD_TRY(ports_->sync(snapshot, *rules_));
+  flows_.emplace(*dp_);
+  if (dp_->adopted()) {
+    const auto adopted = CTD_TRY(flows_->adopt(*rules_));
+    dp_->raise_version();
+    spdlog::info("took over the running datapath: {} connections, {} flows ({} more were not right any more)",
+                 dp_->rt()->conns, adopted.kept, adopted.removed);
+  }
+  upcalls_.emplace(tap_->fd(), dp_->meta().token,
+                   [this](const ctd_flow_key& key) { return flows_->install(*rules_, key); });
+  return {};
+}
+
+Attachment Daemon::tap_attachment(Hook hook) const {
+  return {.device = tap_->name(),
+          .ifindex = tap_->ifindex(),
+          .hook = hook,
+          .link_pin = pins_ + (hook == Hook::ingress ? "/link_in_tap" : "/link_out_tap")};
+}
+
+Result<> Daemon::attach_tap() {
+  CTD_TRY(attach(tap_attachment(Hook::egress), dp_->program("ctd_tap_out")));
+  return attach(tap_attachment(Hook::ingress), dp_->program("ctd_tap_in"));
+}
+
+Result<> Daemon::detach_tap() {
+  CTD_TRY(detach(tap_attachment(Hook::ingress)));
+  return detach(tap_attachment(Hook::egress));
+}
+
+void Daemon::report_forwarding() const {
+  for (const ctd_family family : {CTD_IPV4, CTD_IPV6}) {
+    const auto on = global_forwarding(family);
+    if (on && !*on) {
+      spdlog::warn("the host does not forward {} ({} is 0): ctd asks the host's routing table and will drop every {} "
+                   "packet that is not for the host, as forwarding_off",
+                   family_name(family), family == CTD_IPV4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding",
+                   family_name(family));
+    }
+  }
+}
+
+// take_down() switches forwarding off on the inside ports, so that nothing leaves untranslated when nobody is there to
+// translate it. Where the host forwards at all, a start switches it on again.
+Result<> Daemon::allow_forwarding() {
+  for (const ctd_family family : {CTD_IPV4, CTD_IPV6}) {
+    if (!CTD_TRY(global_forwarding(family))) continue;
+    for (const std::string& port : config_.ports) {
+      if (CTD_TRY(get_forwarding(port, family))) continue;
+      CTD_TRY(set_forwarding(port, family, true));
+      spdlog::info("port {}: {} forwarding was off, is on now", port, family_name(family));
+    }
+  }
+  return {};
+}
+
+Result<> Daemon::start() {
+  lock_ = CTD_TRY(InstanceLock::take(options_.rundir, options_.instance));
+  const NetSnapshot snapshot = CTD_TRY(net_.snapshot());
+  const auto up = [&]() -> Result<> {
+    CTD_TRY(open_datapath());
+    CTD_TRY(set_up_rules(snapshot));
+    beat();
+    CTD_TRY(dp_->start());
+    CTD_TRY(attach_tap());
+    CTD_TRY(ports_->attach_all());
+    return allow_forwarding();
+  }();
+  if (!up) {
+    // What was there before stays; what this start made goes.
+    if (dp_ && !dp_->adopted()) {
+      if (const auto undone = take_down(); !undone) spdlog::error("cleaning up: {}", undone.error().message());
+    } else if (!dp_ && !pins_.empty() && std::filesystem::is_empty(pins_)) {
+      const auto removed = remove_pin_folder(pins_);
+      if (!removed) spdlog::error("cleaning up: {}", removed.error().message());
+      if (tap_) {
+        if (const auto gone = Tap::remove(tap_->name()); !gone) spdlog::error("cleaning up: {}", gone.error().message());
+      }
+    }
+    return up;
+  }
+  report_forwarding();
+  wake_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_) return fail_errno(errno, "eventfd");
+  for (const auto& entry : ports_->entries()) {
+    spdlog::info("port {}: number {}, interface index {}, {}", entry.name, entry.port.number, entry.port.ifindex,
+                 have_tcx() ? "TCX" : "clsact");
+  }
+  spdlog::info("instance {} is up: {} connections at most, {} rules, dedicated device {}", options_.instance,
+               config_.conntrack_capacity, rules_->all().size(), tap_->name());
+  return {};
+}
+
+void Daemon::beat() const {
+  // The sweep keeps the clock; before its first round the daemon's own does.
+  u32 now = __atomic_load_n(&dp_->rt()->beat, __ATOMIC_RELAXED);
+  if (const auto jiffies = clock_->now()) now = static_cast<u32>(*jiffies);
+  __atomic_store_n(&dp_->rt()->daemon_beat, now, __ATOMIC_RELAXED);
+}
+
+Result<> Daemon::handle_changes() {
+  const Changes changes = CTD_TRY(net_.drain());
+  if (!changes.any()) return {};
+  if (changes.links || changes.addresses) {
+    const NetSnapshot snapshot = CTD_TRY(net_.snapshot());
+    const std::lock_guard guard(mutex_);
+    if (CTD_TRY(ports_->sync(snapshot, *rules_))) CTD_TRY(ports_->attach_all());
+  }
+  dp_->raise_version();
+  return {};
+}
+
+Result<> Daemon::tick() {
+  beat();
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_tick_ < kMaintenance) return {};
+  last_tick_ = now;
+  const std::lock_guard guard(mutex_);
+  return flows_->maintain();
+}
+
+Result<> Daemon::run(int stop_fd) {
+  std::array<pollfd, 4> fds{pollfd{.fd = stop_fd, .events = POLLIN, .revents = 0},
+                            pollfd{.fd = wake_.get(), .events = POLLIN, .revents = 0},
+                            pollfd{.fd = tap_->fd(), .events = POLLIN, .revents = 0},
+                            pollfd{.fd = net_.fd(), .events = POLLIN, .revents = 0}};
+  auto next_beat = std::chrono::steady_clock::now();
+  for (;;) {
+    if (poll(fds.data(), fds.size(), static_cast<int>(kBeat.count())) < 0 && errno != EINTR) {
+      return fail_errno(errno, "poll");
+    }
+    if (fds[0].revents || fds[1].revents) return {};
+    if (fds[2].revents) {
+      const std::lock_guard guard(mutex_);
+      CTD_TRY(upcalls_->handle(kUpcallBudget));
+    }
+    // What cannot be done now is said and tried again with the next event; the datapath goes on meanwhile.
+    if (fds[3].revents) {
+      if (const auto handled = handle_changes(); !handled) spdlog::error("{}", handled.error().message());
+    }
+    if (std::chrono::steady_clock::now() >= next_beat) {
+      if (const auto ticked = tick(); !ticked) spdlog::error("{}", ticked.error().message());
+      next_beat = std::chrono::steady_clock::now() + kBeat;
+    }
+  }
+}
+
+Result<> Daemon::take_down() {
+  // With the hooks gone, the host's stack would forward what is inside to the outside, untranslated.
+  for (const std::string& port : config_.gateway.inside) {
+    for (const ctd_family family : {CTD_IPV4, CTD_IPV6}) {
+      if (!CTD_TRY(get_forwarding(port, family))) continue;
+      CTD_TRY(set_forwarding(port, family, false));
+      spdlog::info("port {}: {} forwarding switched off, for nobody translates it now", port, family_name(family));
+    }
+  }
+  if (ports_) CTD_TRY(ports_->detach_all());
+  CTD_TRY(detach_tap());
+  flows_.reset();
+  dp_.reset();
+  CTD_TRY(remove_pin_folder(pins_));
+  CTD_TRY(Tap::remove(tap_->name()));
+  CTD_TRY(lock_->remove_file());
+  spdlog::info("instance {} is down, nothing is left", options_.instance);
+  return {};
+}
+
+}  // namespace ctd

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon: brings an instance up or takes it over, handles its events, serves the control API, takes it down.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "daemon/api_backend.hpp"
+#include "daemon/config.hpp"
+#include "daemon/datapath.hpp"
+#include "daemon/flow_table.hpp"
+#include "daemon/kernel_clock.hpp"
+#include "daemon/netlink.hpp"
+#include "daemon/instance_lock.hpp"
+#include "daemon/pins.hpp"
+#include "daemon/ports.hpp"
+#include "daemon/tap.hpp"
+#include "daemon/upcalls.hpp"
+#include "lib/result.hpp"
+
+namespace ctd {
+
+class Daemon final : public ApiBackend {
+ public:
+  struct Options {
+    std::string instance;
+    std::string rundir;
+    std::string bpffs;
+    bool ephemeral = false;  // SIGTERM takes everything down, as `ctctl shutdown`
+  };
+
+  // net: subscribed before its snapshot was taken, from which the configuration was checked.
+  Daemon(Options options, Config config, NetWatch net);
+  ~Daemon() override;
+
+  // Up, attached, and serving. A failure leaves what was there before.
+  Result<> start();
+
+  // Until SIGTERM, SIGINT or a shutdown over the API. stop_fd: readable when a signal has come.
+  Result<> run(int stop_fd);
+
+  // Detaches and removes everything; nothing stays behind.
+  Result<> take_down();
+  bool wants_take_down() const { return shutdown_ || options_.ephemeral; }
+
+  Result<nlohmann::ordered_json> status() override;
+  ConnTable connections() override;
+  Result<KernelClock> clock() override;
+  Result<> credit_counters() override;
+  Result<uint64_t> flush() override;
+  Result<std::vector<FlowInfo>> flows() override;
+  Result<std::vector<RuleInfo>> rules() override;
+  Result<std::vector<PortInfo>> ports() override;
+  Result<std::vector<PortStats>> stats() override;
+  Result<> shutdown() override;
+
+ private:
+  Result<> open_datapath();
+  Result<> set_up_rules(const NetSnapshot& snapshot);
+  Result<> attach_tap();
+  Result<> detach_tap();
+  Result<> allow_forwarding();
+  void report_forwarding() const;
+  Attachment tap_attachment(Hook hook) const;
+  Result<> handle_changes();
+  Result<> tick();
+  void beat() const;
+
+  Options options_;
+  Config config_;
+  NetWatch net_;
+  std::optional<InstanceLock> lock_;
+  std::optional<Tap> tap_;
+  std::optional<JiffiesClock> clock_;
+  std::string pins_;
+  std::unique_ptr<Datapath> dp_;
+  std::optional<Ports> ports_;
+  std::optional<RuleSet> rules_;
+  std::optional<FlowTable> flows_;
+  std::optional<Upcalls> upcalls_;
+  std::mutex mutex_;  // ports_, flows_ and upcalls_: the loop's and the API's
+  std::atomic<bool> shutdown_{false};
+  Fd wake_;  // eventfd: the API asks the loop to end
+  std::chrono::steady_clock::time_point last_tick_{};
+};
+
+}  // namespace ctd

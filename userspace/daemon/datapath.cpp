@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <chrono>
+#include <thread>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <ctd/abi/cache.h>
+#include <sys/random.h>
+
+#include "datapath.skel.h"
+
+namespace ctd {
+namespace {
+
+// By enum stage of bpf/core/scratch.h.
+constexpr std::array kStages{"ctd_lookup", "ctd_actions", "ctd_ct", "ctd_route", "ctd_upcall", "ctd_icmp_error"};
+
+constexpr u32 kIcmpErrorsPerSecond = 1000;
+constexpr u32 kUpcallsPerSecond = 20000;  // of one port
+constexpr u32 kUpcallBurst = 2000;
+
+// What a record costs beside its own size is in docs/architecture.md.
+constexpr u32 kRingSlack = 4;  // ring entries per member allowed: connections leave holes
+
+struct Sizes {
+  u32 quota;
+  u32 ring;
+};
+
+// Unanswered and answered connections may each take half of the table; the rest is for the assured.
+Sizes class_sizes(u32 capacity) {
+  const u32 quota = std::max(capacity / 2, 1u);
+  return {quota, std::bit_ceil(quota) * kRingSlack};
+}
+
+
+thread_local std::string* captured = nullptr;
+
+int log_libbpf(libbpf_print_level level, const char* format, va_list args) {
+  if (level != LIBBPF_WARN || !captured) return 0;
+  std::array<char, 512> line{};
+  vsnprintf(line.data(), line.size(), format, args);
+  if (captured->size() < 4096) captured->append(line.data());
+  return 0;
+}
+
+// Collects what libbpf says, so that an error can quote it.
+class LibbpfLog {
+ public:
+  LibbpfLog() {
+    libbpf_set_print(log_libbpf);
+    captured = &text_;
+  }
+  ~LibbpfLog() { captured = nullptr; }
+  LibbpfLog(const LibbpfLog&) = delete;
+  LibbpfLog& operator=(const LibbpfLog&) = delete;
+
+  // The first line that says what went wrong.
+  std::string first_line() const { return text_.substr(0, text_.find('\n')); }
+
+ private:
+  std::string text_;
+};
+
+Result<Mapping> map_memory(int fd, std::size_t size, int protection, const char* name) {
+  void* data = mmap(nullptr, size, protection, MAP_SHARED, fd, 0);
+  if (data == MAP_FAILED) return fail_errno(errno, "mapping map {}", name);
+  return Mapping(data, size);
+}
+
+Result<ctd_meta> read_meta(const std::string& pins) {
+  const Fd fd(bpf_obj_get((pins + "/ctd_meta").c_str()));
+  if (!fd) return fail_errno(errno, "opening {}/ctd_meta", pins);
+  const u32 zero = 0;
+  ctd_meta meta{};
+  bpf_map_info info{};
+  u32 size = sizeof(info);
+  if (const int error = bpf_obj_get_info_by_fd(fd.get(), &info, &size)) return fail_errno(error, "asking map ctd_meta");
+  if (info.value_size != sizeof(meta)) {
+    return fail("the running datapath has another ABI (its ctd_meta has {} bytes, ours {}): stop it with its own ctctl "
+                "shutdown, or choose another --instance",
+                info.value_size, sizeof(meta));
+  }
+  if (const int error = bpf_map_lookup_elem(fd.get(), &zero, &meta)) return fail_errno(error, "reading map ctd_meta");
+  return meta;
+}
+
+Result<> check_meta(const ctd_meta& meta, const Datapath::Options& options) {
+  if (meta.magic != CTD_ABI_MAGIC || meta.abi_version != CTD_ABI_VERSION) {
+    return fail("the running datapath has ABI version {}, this ctd has {}: stop it with its own `ctctl shutdown` (its "
+                "connections end), or choose another --instance; nothing was changed",
+                meta.abi_version, CTD_ABI_VERSION);
+  }
+  if (meta.conn_capacity != options.conn_capacity || meta.flow_capacity != options.flow_capacity) {
+    return fail("the running datapath was made for {} connections and {} flows, the configuration says {} and {}: a "
+                "changed size needs `ctctl shutdown` first; nothing was changed",
+                meta.conn_capacity, meta.flow_capacity, options.conn_capacity, options.flow_capacity);
+  }
+  return {};
+}
+
+Result<ctd_meta> make_meta(const Datapath::Options& options, const JiffiesClock& clock) {
+  ctd_meta meta{};
+  meta.magic = CTD_ABI_MAGIC;
+  meta.abi_version = CTD_ABI_VERSION;
+  std::array<u64, 2> secrets{};
+  if (getrandom(secrets.data(), sizeof(secrets), 0) != sizeof(secrets)) return fail_errno(errno, "getrandom");
+  meta.seed = secrets[0];
+  meta.token = secrets[1];
+  meta.hz = CTD_TRY(clock.measure_hz());
+  meta.conn_capacity = options.conn_capacity;
+  meta.flow_capacity = options.flow_capacity;
+  return meta;
+}
+
+void set_sizes(datapath_bpf& skel, const ctd_meta& meta) {
+  const auto set = [](bpf_map* map, u32 entries) { bpf_map__set_max_entries(map, entries); };
+  const u32 conns = meta.conn_capacity;
+  // Two tuples a connection; room for those that a CPU is just making.
+  set(skel.maps.ct_tuple4, 2 * conns + 1024);
+  set(skel.maps.ct_tuple6, 2 * conns + 1024);
+  set(skel.maps.ct_conn, conns + 1);
+  set(skel.maps.ct_check, conns + 1);
+  set(skel.maps.ct_ring, 2 * class_sizes(conns).ring);
+  // An LRU map wants room to spare: it evicts before it is full, by CPU.
+  set(skel.maps.ct_cache4, 2 * conns + 4096);
+  set(skel.maps.ct_cache6, conns + 4096);
+  set(skel.maps.flow_index, meta.flow_capacity);
+  set(skel.maps.flows, meta.flow_capacity + 1);
+}
+
+}  // namespace
+
+Datapath::~Datapath() {
+  if (skeleton_) datapath_bpf__destroy(skeleton_);
+}
+
+Result<std::unique_ptr<Datapath>> Datapath::open(const Options& options, const JiffiesClock& clock) {
+  std::unique_ptr<Datapath> dp(new Datapath);
+  dp->adopted_ = access((options.pins + "/ctd_meta").c_str(), F_OK) == 0;
+  if (dp->adopted_) {
+    dp->meta_ = CTD_TRY(read_meta(options.pins));
+    CTD_TRY(check_meta(dp->meta_, options));
+  } else {
+    dp->meta_ = CTD_TRY(make_meta(options, clock));
+  }
+  dp->meta_.tap_ifindex = options.tap_ifindex;
+  CTD_TRY(dp->load(options));
+  if (!dp->adopted_) CTD_TRY(dp->fill_new_maps());
+  CTD_TRY(map_set(*dp, "ctd_meta", u32{0}, dp->meta_));
+  return dp;
+}
+
+Result<> Datapath::load(const Options& options) {
+  LibbpfLog log;
+  skeleton_ = datapath_bpf__open();
+  if (!skeleton_) return fail_errno(errno, "opening the BPF object");
+  skeleton_->rodata->ctd_config = {.seed = meta_.seed,
+                                   .token = meta_.token,
+                                   .hz = meta_.hz,
+                                   .conn_capacity = meta_.conn_capacity,
+                                   .tap_ifindex = meta_.tap_ifindex,
+                                   .icmp_rate = kIcmpErrorsPerSecond};
+  set_sizes(*skeleton_, meta_);
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton_->obj) {
+    if (bpf_map__is_internal(map)) continue;
+    const std::string path = options.pins + "/" + bpf_map__name(map);
+    if (const int error = bpf_map__set_pin_path(map, path.c_str())) return fail_errno(error, "pinning {}", path);
+  }
+  if (const int error = datapath_bpf__load(skeleton_)) {
+    return fail_errno(error, "loading the BPF programs ({})", log.first_line());
+  }
+  rt_ = CTD_TRY(map_memory(this->map("ctd_rt"), sizeof(ctd_rt), PROT_READ | PROT_WRITE, "ctd_rt"));
+  conns_ = CTD_TRY(map_memory(this->map("ct_conn"), sizeof(ctd_conn) * (meta_.conn_capacity + 1), PROT_READ, "ct_conn"));
+  flows_ = CTD_TRY(map_memory(this->map("flows"), sizeof(ctd_flow) * (meta_.flow_capacity + 1), PROT_READ | PROT_WRITE,
+                              "flows"));
+  masks_ = CTD_TRY(map_memory(this->map("flow_masks"), sizeof(ctd_mask) * CTD_MAX_MASKS, PROT_READ | PROT_WRITE,
+                              "flow_masks"));
+  return {};
+}
+
+Result<> Datapath::fill_new_maps() const {
+  const Sizes sizes = class_sizes(meta_.conn_capacity);
+  for (u32 cls = 0; cls < CTD_CLASS_COUNT; cls++) {
+    ctd_class value{};
+    const bool has_ring = cls != CTD_CLASS_ASSURED;
+    value.quota = has_ring ? sizes.quota : meta_.conn_capacity;
+    value.size = has_ring ? sizes.ring : 0;
+    value.base = has_ring ? cls * sizes.ring : 0;
+    CTD_TRY(map_set(*this, "ct_class", cls, value));
+  }
+  // Entry 0: what every verdict compares.
+  ctd_guard guard{};
+  guard.in_port = 0xffff;
+  guard.vlan_tci = 0xffff;
+  std::fill(std::begin(guard.eth_dst), std::end(guard.eth_dst), 0xff);
+  CTD_TRY(map_set(*this, "guard_masks", u32{0}, guard));
+  for (u32 port = 0; port < CTD_MAX_PORTS; port++) {
+    const ctd_port_limit limit{.rate = kUpcallsPerSecond, .burst = kUpcallBurst, .tokens = kUpcallBurst, .filled = 0};
+    CTD_TRY(map_set(*this, "port_limits", port, limit));
+  }
+  rt()->version = 1;
+  return {};
+}
+
+int Datapath::map(const char* name) const { return bpf_object__find_map_fd_by_name(skeleton_->obj, name); }
+
+int Datapath::program(const char* name) const {
+  const bpf_program* program = bpf_object__find_program_by_name(skeleton_->obj, name);
+  return program ? bpf_program__fd(program) : -ENOENT;
+}
+
+Result<> Datapath::start() const {
+  for (u32 stage = 0; stage < kStages.size(); stage++) {
+    CTD_TRY(map_set(*this, "stages", stage, program(kStages[stage])));
+  }
+  std::array<unsigned char, 64> packet{};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet.data(), .data_size_in = packet.size());
+  const int error = bpf_prog_test_run_opts(program("ctd_timer"), &options);
+  if (error) return fail_errno(error, "running the program that starts the sweep");
+  if (options.retval) return fail_errno(static_cast<int>(options.retval), "starting the sweep's timer");
+  return {};
+}
+
+void Datapath::raise_version() const { __atomic_add_fetch(&rt()->version, 1, __ATOMIC_SEQ_CST); }
+
+Result<u64> Datapath::control(const char* name) const {
+  ctd_control context{};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &context, .ctx_size_in = sizeof(context));
+  const int error = bpf_prog_test_run_opts(program(name), &options);
+  if (error) return fail_errno(error, "running {}", name);
+  if (options.retval) return fail("{} answered {}", name, static_cast<int>(options.retval));
+  return context.count;
+}
+
+Result<u64> Datapath::flush() const {
+  using namespace std::chrono_literals;
+  const u64 marked = CTD_TRY(control("ctd_flush"));
+  raise_version();
+  // The sweep needs one round, a second, to destroy what was marked.
+  const u64 sweeps = __atomic_load_n(&rt()->sweeps, __ATOMIC_RELAXED);
+  for (int tries = 0; tries < 100; tries++) {
+    if (__atomic_load_n(&rt()->sweeps, __ATOMIC_RELAXED) >= sweeps + 2) return marked;
+    std::this_thread::sleep_for(50ms);
+  }
+  return fail("the sweep has not come round in 5 s: {} connections are marked, but not gone", marked);
+}
+
+Result<> Datapath::credit() const {
+  CTD_TRY(control("ctd_credit"));
+  return {};
+}
+
+Result<ctd_port_stats> Datapath::stats(u32 port) const {
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) return fail_errno(cpus, "counting CPUs");
+  std::vector<ctd_port_stats> values(static_cast<std::size_t>(cpus));
+  CTD_TRY(map_get_raw(*this, "port_stats", &port, values.data()));
+  ctd_port_stats total{};
+  // All counters, whatever their names: the struct is an array of them (its size is asserted in the ABI).
+  auto* sums = reinterpret_cast<u64*>(&total);
+  for (const ctd_port_stats& value : values) {
+    const auto* counters = reinterpret_cast<const u64*>(&value);
+    for (std::size_t i = 0; i < sizeof(total) / sizeof(u64); i++) sums[i] += counters[i];
+  }
+  return total;
+}
+
+Result<> map_set_raw(const Datapath& dp, const char* map, const void* key, const void* value) {
+  if (const int error = bpf_map_update_elem(dp.map(map), key, value, BPF_ANY)) return fail_errno(error, "writing map {}", map);
+  return {};
+}
+
+Result<> map_get_raw(const Datapath& dp, const char* map, const void* key, void* value) {
+  if (const int error = bpf_map_lookup_elem(dp.map(map), key, value)) return fail_errno(error, "reading map {}", map);
+  return {};
+}
+
+Result<> map_erase_raw(const Datapath& dp, const char* map, const void* key) {
+  const int error = bpf_map_delete_elem(dp.map(map), key);
+  if (error && error != -ENOENT) return fail_errno(error, "deleting from map {}", map);
+  return {};
+}
+
+}  // namespace ctd

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/metrics.hpp"
+
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include "lib/names.hpp"
+
+namespace ctd {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+MetricFamily family(std::string name, std::string_view help, MetricType type) {
+  return {std::move(name), std::string(help), type, {}};
+}
+
+ClientMetric& sample(MetricFamily& family, Labels labels) {
+  ClientMetric& metric = family.metric.emplace_back();
+  metric.label = std::move(labels);
+  return metric;
+}
+
+void add_counter(MetricFamily& family, Labels labels, uint64_t value) {
+  sample(family, std::move(labels)).counter.value = static_cast<double>(value);
+}
+
+MetricFamily traffic(std::string name, std::string_view help, std::span<const PortStats> ports,
+                     u64 ctd_port_stats::* field) {
+  MetricFamily result = family(std::move(name), help, MetricType::Counter);
+  for (const PortStats& port : ports) add_counter(result, {{"port", port.name}}, port.total.*field);
+  return result;
+}
+
+MetricFamily drops(std::span<const PortStats> ports) {
+  MetricFamily result = family("ctd_drops_total", "Packets dropped, by reason.", MetricType::Counter);
+  for (const PortStats& port : ports)
+    for (std::size_t i = CTD_DROP_NONE + 1; i < drop_reasons().size(); ++i)
+      add_counter(result, {{"port", port.name}, {"reason", std::string(drop_reasons()[i].name)}}, port.total.drop[i]);
+  return result;
+}
+
+MetricFamily event(std::size_t index, std::span<const PortStats> ports) {
+  const NameAndText& counter = counters()[index];
+  MetricFamily result = family(fmt::format("ctd_{}_total", counter.name), counter.text, MetricType::Counter);
+  for (const PortStats& port : ports) add_counter(result, {{"port", port.name}}, port.total.count[index]);
+  return result;
+}
+
+MetricFamily by_class(const std::array<uint64_t, CTD_CLASS_COUNT>& connections) {
+  MetricFamily result = family("ctd_connections", "Confirmed connections, by class.", MetricType::Gauge);
+  for (std::size_t i = 0; i < connections.size(); ++i)
+    sample(result, {{"class", std::string(conn_class_name(static_cast<ctd_conn_class>(i)))}}).gauge.value =
+        static_cast<double>(connections[i]);
+  return result;
+}
+
+}  // namespace
+
+std::string metrics_text(std::span<const PortStats> ports, const std::array<uint64_t, CTD_CLASS_COUNT>& connections) {
+  std::vector<MetricFamily> all;
+  all.push_back(traffic("ctd_receive_packets_total", "Packets received.", ports, &ctd_port_stats::rx_packets));
+  all.push_back(traffic("ctd_receive_bytes_total", "Bytes received.", ports, &ctd_port_stats::rx_bytes));
+  all.push_back(traffic("ctd_transmit_packets_total", "Packets sent.", ports, &ctd_port_stats::tx_packets));
+  all.push_back(traffic("ctd_transmit_bytes_total", "Bytes sent.", ports, &ctd_port_stats::tx_bytes));
+  all.push_back(drops(ports));
+  for (std::size_t i = 0; i < counters().size(); ++i) all.push_back(event(i, ports));
+  all.push_back(by_class(connections));
+  std::ostringstream out;
+  prometheus::TextSerializer().Serialize(out, all);
+  return out.str();
+}
+
+}  // namespace ctd
