@@ -298,4 +298,19 @@ static __always_inline int parse(CTX *ctx, struct packet *pkt)
 	return CTD_DROP_NONE;
 }
 
+/* Layer 3 bytes of the largest packet that this one becomes on the wire. */
+static __always_inline u32 wire_size(CTX *ctx, const struct packet *pkt)
+{
+	u32 gso = ctx_gso_size(ctx), header = 8;
+
+	if (!gso)
+		return pkt->l3_len;
+	if (pkt->tuple.proto == IPPROTO_TCP) {
+		struct tcp_header *tcp = ctx_at(ctx, pkt->l4_off, sizeof(*tcp));
+
+		header = tcp ? (u32)(tcp->doff >> 4) * 4 : 60;
+	}
+	return gso + header + pkt->l4_off - pkt->l3_off;
+}
+
 #endif

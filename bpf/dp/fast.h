@@ -104,14 +104,6 @@ static __always_inline int fast_find(const struct packet *pkt, struct fast *f, s
 	return read_once(v->tag) == tag && read_once(*tag_end) == tag;
 }
 
-static __always_inline int fast_fits(CTX *ctx, const struct packet *pkt, u32 mtu)
-{
-	u32 gso = ctx_gso_size(ctx);
-
-	/* 60 is the longest TCP header: a segment that might not fit goes the long way, where it is measured. */
-	return pkt->l3_len <= mtu || (gso && gso + (pkt->l4_off - pkt->l3_off) + 60u <= mtu);
-}
-
 /* Copies a usable next hop; 0 if there is none, or if this packet is the one to check it. */
 static __always_inline int fast_next_hop(struct scratch *s, u32 id, struct ctd_next_hop *to, u32 now)
 {
@@ -176,7 +168,7 @@ static __always_inline int fast_path(CTX *ctx, struct scratch *s, const struct c
 	if (!guard_ok(&f.guard, &guard))
 		return FAST_MISS;
 	now = (u32)now_jiffies();
-	if (!fast_next_hop(s, f.next_hop, &nh, now) || !fast_fits(ctx, pkt, nh.mtu))
+	if (!fast_next_hop(s, f.next_hop, &nh, now) || wire_size(ctx, pkt) > nh.mtu)
 		return FAST_MISS;
 	atomic_add(&f.live->pending, CTD_PENDING(1, pkt->l3_len));
 	if ((u16)(credit_clock(now) - f.credited) >= (u16)(ctd_config.hz >> CTD_CREDIT_SHIFT) &&

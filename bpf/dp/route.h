@@ -30,21 +30,6 @@ static __always_inline int addr_unroutable(const struct ctd_addr *a, u8 family)
 	return a->q[0] == 0 && (a->q[1] == 0 || a->q[1] == 1ull << 56); /* :: and ::1 */
 }
 
-/* Layer 3 bytes of the largest packet that this one becomes on the wire. */
-static __always_inline u32 wire_size(CTX *ctx, const struct packet *pkt)
-{
-	u32 gso = ctx_gso_size(ctx), header = 8;
-
-	if (!gso)
-		return pkt->l3_len;
-	if (pkt->tuple.proto == IPPROTO_TCP) {
-		struct tcp_header *tcp = ctx_at(ctx, pkt->l4_off, sizeof(*tcp));
-
-		header = tcp ? (u32)(tcp->doff >> 4) * 4 : 60;
-	}
-	return gso + header + pkt->l4_off - pkt->l3_off;
-}
-
 static __always_inline void fib_fill(struct bpf_fib_lookup *fib, const struct packet *pkt, const struct ctd_addr *src,
 				     const struct ctd_addr *dst)
 {

@@ -2,6 +2,7 @@
 #include "daemon/policy.hpp"
 
 #include <algorithm>
+#include <fstream>
 #include <set>
 #include <string>
 #include <vector>
@@ -58,6 +59,16 @@ TEST(Policy, GatewayRulesAreReadable) {
                          "cookie=0x1,table=3,priority=90,out_port=LOCAL actions=ct(commit,zone=0,nat(null)),route",
                          "cookie=0x1,table=3,priority=80,in_port=LOCAL actions=ct(commit,zone=0,nat(null)),route",
                          "cookie=0x1,table=3,priority=0 actions=drop"));
+}
+
+TEST(Policy, TheDocumentedRulesAreTheRules) {
+  std::ifstream file(CTD_SOURCE_DIR "/docs/rules.md");
+  ASSERT_TRUE(file);
+  std::vector<std::string> documented;
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("table=")) documented.push_back("cookie=0x1," + line);
+  }
+  EXPECT_EQ(documented, gateway_rules({.inside = {"lan0"}, .outside = "wan0", .masquerade = true}));
 }
 
 // A gateway with two inside ports and one that has no part in it.

@@ -123,6 +123,7 @@ Result<FieldBytes> parse_mac_field(const MatchField& field, std::string_view tex
 }
 
 bool parse_address(int family, std::string_view text, u8* bytes) {
+  if (text.find('\0') != std::string_view::npos) return false;
   return inet_pton(family, std::string(text).c_str(), bytes) == 1;
 }
 

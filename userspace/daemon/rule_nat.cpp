@@ -27,6 +27,7 @@ bool parse_address(std::string_view text, ctd_addr& address, u8& family) {
     text = text.substr(1, text.size() - 2);
     if (text.find(':') == std::string_view::npos) return false;
   }
+  if (text.find('\0') != std::string_view::npos) return false;
   const std::string zero_ended(text);
   address = {};
   family = text.find(':') == std::string_view::npos ? CTD_IPV4 : CTD_IPV6;

@@ -93,8 +93,10 @@ Result<> Upcalls::handle_one(std::size_t size) {
 
 Result<> Upcalls::give_back(std::size_t size) {
   unsigned char* frame = buffer_.data() + sizeof(VnetHeader);
-  // The kernel strips room only from IP packets; the packet's own type is in the metadata.
-  store<u16>(frame + offsetof(ethhdr, h_proto), htons(ETH_P_IP));
+  // The kernel strips room only from what it takes for IP, and looks for an IPv6 neighbour only if it says IPv6. Other
+  // packets get their own type back in the datapath.
+  const be16 type = load<ctd_packet_meta>(frame + sizeof(ethhdr)).eth_type;
+  store<u16>(frame + offsetof(ethhdr, h_proto), type == htons(ETH_P_IPV6) ? type : htons(ETH_P_IP));
   auto vnet = load<VnetHeader>(buffer_.data());
   if (vnet.gso_type != VnetHeader::gso_none && !(vnet.flags & VnetHeader::needs_csum)) {
     const std::size_t l3 = sizeof(ethhdr) + sizeof(ctd_packet_meta);
