@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <iostream>
+#include <sstream>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -20,6 +22,7 @@ namespace {
 
 // Untimed packets before the timed ones: every flow at least once, and enough for the CPU to settle too.
 constexpr std::uint64_t kWarmUp = 50'000;
+constexpr std::uint64_t kMostPackets = 1'000'000'000;  // a test run counts in an int
 
 // On one CPU, before everything else that wants it. The kernel leaves the rest 5 % even so.
 Result<void> own_cpu(unsigned cpu) {
@@ -32,23 +35,37 @@ Result<void> own_cpu(unsigned cpu) {
   return {};
 }
 
-Result<void> run_settle(const FloodOptions& options, unsigned cpu, const Settling& settling) {
-  CTD_TRY(own_cpu(cpu));
-  Flood flood = CTD_TRY(Flood::start(options));
-  const nlohmann::json report = CTD_TRY(flood.settle(settling));
-  std::puts(report.dump().c_str());
-  return {};
-}
-
-Result<void> run_measure(const FloodOptions& options, unsigned cpu, std::uint64_t packets) {
-  CTD_TRY(own_cpu(cpu));
-  Flood flood = CTD_TRY(Flood::start(options));
-  nlohmann::json report;
+Result<nlohmann::json> measure(Flood& flood, std::uint32_t flows, std::uint64_t packets) {
   for (Direction direction : {Direction::kOriginal, Direction::kReply})
-    CTD_TRY(flood.send(direction, std::max<std::uint64_t>(options.flows, kWarmUp)));
+    CTD_TRY(flood.send(direction, std::max<std::uint64_t>(flows, kWarmUp)));
+  nlohmann::json report;
   report["original"] = CTD_TRY(flood.send(Direction::kOriginal, packets));
   report["reply"] = CTD_TRY(flood.send(Direction::kReply, packets));
-  std::puts(report.dump().c_str());
+  return report;
+}
+
+// One command: "settle LAPS BURST PAUSE_MS" or "measure PACKETS".
+Result<nlohmann::json> obey(Flood& flood, std::uint32_t flows, const std::string& line) {
+  std::istringstream words(line);
+  std::string verb;
+  words >> verb;
+  if (Settling settling; verb == "settle" && words >> settling.laps >> settling.burst >> settling.pause_ms)
+    return nlohmann::json(CTD_TRY(flood.settle(settling)));
+  if (std::uint64_t packets = 0; verb == "measure" && words >> packets && packets <= kMostPackets)
+    return measure(flood, flows, packets);
+  return fail("\"{}\" is neither \"settle LAPS BURST PAUSE_MS\" nor \"measure PACKETS\"", line);
+}
+
+// Commands from standard input, a line of JSON for each, until it ends. One process for all rounds: attaching a sink
+// changes the devices' features, which a gateway may notice.
+Result<void> run_flood(const FloodOptions& options, unsigned cpu) {
+  CTD_TRY(own_cpu(cpu));
+  Flood flood = CTD_TRY(Flood::start(options));
+  for (std::string line; std::getline(std::cin, line);) {
+    const nlohmann::json report = CTD_TRY(obey(flood, options.flows, line));
+    std::puts(report.dump().c_str());
+    std::fflush(stdout);
+  }
   return {};
 }
 
@@ -79,19 +96,10 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   FloodOptions flood;
   BareOptions bare;
-  Settling settling;
   unsigned cpu = 0;
-  std::uint64_t packets = 0;
 
-  CLI::App* settle = app.add_subcommand("settle", "set up every flow, answered; check each packet");
-  add_flood_options(*settle, flood, cpu);
-  settle->add_option("--laps", settling.laps, "packets of each flow and direction")->check(CLI::PositiveNumber);
-  settle->add_option("--burst", settling.burst, "first packets sent before their answers")->check(CLI::PositiveNumber);
-  settle->add_option("--pause-ms", settling.pause_ms, "wait before the last lap");
-
-  CLI::App* measure = app.add_subcommand("measure", "time each direction over settled flows");
-  add_flood_options(*measure, flood, cpu);
-  measure->add_option("--packets", packets, "packets each direction")->required()->check(CLI::Range(1, 1'000'000'000));
+  CLI::App* flood_command = app.add_subcommand("flood", "settle flows and time them, as told on standard input");
+  add_flood_options(*flood_command, flood, cpu);
 
   CLI::App* redirect = app.add_subcommand("redirect", "bare TC redirect until standard input ends");
   redirect->add_option("--gateway", bare.netns, "gateway's namespace")->required();
@@ -103,8 +111,7 @@ int run(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   flood.wan.netns = flood.lan.netns;
   flood.server.device = flood.client.device;
-  if (*settle) return report(run_settle(flood, cpu, settling));
-  if (*measure) return report(run_measure(flood, cpu, packets));
+  if (*flood_command) return report(run_flood(flood, cpu));
   return report(run_bare(bare));
 }
 

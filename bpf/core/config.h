@@ -10,7 +10,7 @@
 #ifdef CTD_HOST_NATIVE
 extern struct ctd_config ctd_config;
 #else
-const volatile struct ctd_config ctd_config = { .hz = 250, .conn_capacity = 65536, .icmp_rate = 1000 };
+const volatile struct ctd_config ctd_config = {.hz = 250, .conn_capacity = 65536, .icmp_rate = 1000};
 #endif
 
 #endif

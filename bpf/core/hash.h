@@ -67,24 +67,27 @@ static __always_inline int has_ports(u8 proto)
 	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto_is_icmp(proto);
 }
 
-/* ICMP queries: the type that answers `type` (or is answered by it); -1 if it is no query. RFC 792, RFC 950, RFC 4443. */
+/* ICMP queries: the type that answers `type` (or is answered by it); -1 if it is no query. RFC 792, RFC 950, RFC 4443.
+ */
 static __always_inline int icmp_answer(u8 proto, u8 type)
 {
 	if (proto == IPPROTO_ICMPV6)
-		return type == ICMP6_ECHO_REQUEST ? ICMP6_ECHO_REPLY : type == ICMP6_ECHO_REPLY ? ICMP6_ECHO_REQUEST : -1;
+		return type == ICMP6_ECHO_REQUEST ? ICMP6_ECHO_REPLY
+		       : type == ICMP6_ECHO_REPLY ? ICMP6_ECHO_REQUEST
+						  : -1;
 	switch (type) {
-	case ICMP_ECHO_REQUEST:
-		return ICMP_ECHO_REPLY;
-	case ICMP_ECHO_REPLY:
-		return ICMP_ECHO_REQUEST;
-	case 13: /* timestamp */
-		return 14;
-	case 14:
-		return 13;
-	case 17: /* address mask */
-		return 18;
-	case 18:
-		return 17;
+		case ICMP_ECHO_REQUEST:
+			return ICMP_ECHO_REPLY;
+		case ICMP_ECHO_REPLY:
+			return ICMP_ECHO_REQUEST;
+		case 13: /* timestamp */
+			return 14;
+		case 14:
+			return 13;
+		case 17: /* address mask */
+			return 18;
+		case 18:
+			return 17;
 	}
 	return -1;
 }

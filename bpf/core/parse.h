@@ -71,7 +71,8 @@ static __always_inline void parse_l4(CTX *ctx, struct packet *pkt, u32 room)
 	if (t->proto == IPPROTO_TCP) {
 		struct tcp_header *tcp = ctx_at(ctx, pkt->l4_off, sizeof(*tcp));
 
-		if (!tcp || room < sizeof(*tcp) || (u32)(tcp->doff >> 4) * 4 < sizeof(*tcp) || (u32)(tcp->doff >> 4) * 4 > room)
+		if (!tcp || room < sizeof(*tcp) || (u32)(tcp->doff >> 4) * 4 < sizeof(*tcp) ||
+		    (u32)(tcp->doff >> 4) * 4 > room)
 			goto untrackable;
 		t->sport = tcp->sport;
 		t->dport = tcp->dport;
@@ -154,8 +155,8 @@ static __always_inline int parse_ipv4(CTX *ctx, struct packet *pkt)
 
 static __always_inline int ipv6_is_extension(u8 proto)
 {
-	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS || proto == IPPROTO_AH ||
-	       proto == IPPROTO_FRAGMENT;
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS ||
+	       proto == IPPROTO_AH || proto == IPPROTO_FRAGMENT;
 }
 
 /* RFC 8200: the chain of extension headers. A chain that is longer than we follow leaves the packet untrackable. */

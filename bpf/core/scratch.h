@@ -24,9 +24,9 @@ enum stage {
 
 /* What a header is good for. */
 enum packet_flag {
-	PACKET_IP = 0x01,        /* IPv4 or IPv6, header sound */
-	PACKET_L4 = 0x02,        /* ports (or ICMP type, code, id) are in the tuple and rewritable */
-	PACKET_OPTIONS = 0x04,   /* IPv4 options or IPv6 extension headers */
+	PACKET_IP = 0x01,      /* IPv4 or IPv6, header sound */
+	PACKET_L4 = 0x02,      /* ports (or ICMP type, code, id) are in the tuple and rewritable */
+	PACKET_OPTIONS = 0x04, /* IPv4 options or IPv6 extension headers */
 	PACKET_ICMP_ERROR = 0x08,
 	PACKET_UNTRACKABLE = 0x10, /* the L4 header is missing, short or lies */
 	PACKET_DF = 0x20,
@@ -36,11 +36,11 @@ enum packet_flag {
 
 /* The header as it is now (NAT updates it). Offsets in bytes from the start of the packet. */
 struct packet {
-	u32 ifindex;  /* device whose hook it met */
-	u32 in_port;  /* number of that device's port, or CTD_PORT_LOCAL at its egress hook */
-	u32 port;     /* number of that device's port in both cases */
-	u32 len;      /* with layer 2 */
-	u32 l3_len;   /* by the IP header */
+	u32 ifindex; /* device whose hook it met */
+	u32 in_port; /* number of that device's port, or CTD_PORT_LOCAL at its egress hook */
+	u32 port;    /* number of that device's port in both cases */
+	u32 len;     /* with layer 2 */
+	u32 l3_len;  /* by the IP header */
 	u16 l3_off;
 	u16 l4_off;
 	u8 l2_len;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What userspace asks of the connection table, as BPF_PROG_TYPE_SYSCALL programs. They run in process context and can be
- * preempted, so they touch nothing that is per CPU: they mark, and the sweep does the rest.
+ * What userspace asks of the connection table, as BPF_PROG_TYPE_SYSCALL programs. They run in process context and can
+ * be preempted, so they touch nothing that is per CPU: they mark, and the sweep does the rest.
  */
 #ifndef CTD_CT_CONTROL_H
 #define CTD_CT_CONTROL_H
@@ -48,25 +48,22 @@ static __always_inline int control_flush(struct ctd_control *arg)
 static __always_inline void credit_one(struct ctd_verdict_head *v, const struct ctd_verdict_tail *tail)
 {
 	struct ctd_conn *conn = conn_get(v->conn);
-	u64 pending;
 
-	if (!read_once(v->pending) || !conn)
-		return;
-	if (CTD_CTL_SEQ(read_once(conn->ctl)) != tail->conn_seq)
-		return;
-	pending = atomic_xchg(&v->pending, 0);
-	atomic_add(&conn->count[tail->dir & 1].packets, pending >> CTD_PENDING_SHIFT);
-	atomic_add(&conn->count[tail->dir & 1].bytes, pending & (CTD_PENDING(1, 0) - 1));
+	/* The time of the last packet is not known here; it is less than a second off in the record. */
+	if (conn && CTD_CTL_SEQ(read_once(conn->ctl)) == tail->conn_seq)
+		verdict_credit(v, tail, conn);
 }
 
-static long credit4_step(void *map CTD_UNUSED, const void *key CTD_UNUSED, struct ctd_verdict4 *v, struct ctd_control *arg)
+static long credit4_step(void *map CTD_UNUSED, const void *key CTD_UNUSED, struct ctd_verdict4 *v,
+			 struct ctd_control *arg)
 {
 	credit_one(&v->head, &v->tail);
 	arg->count++;
 	return 0;
 }
 
-static long credit6_step(void *map CTD_UNUSED, const void *key CTD_UNUSED, struct ctd_verdict6 *v, struct ctd_control *arg)
+static long credit6_step(void *map CTD_UNUSED, const void *key CTD_UNUSED, struct ctd_verdict6 *v,
+			 struct ctd_control *arg)
 {
 	credit_one(&v->head, &v->tail);
 	arg->count++;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Connection ids: per-CPU chains over a shared stack of chains over a bump allocator. A chain is linked through
- * ctd_conn.next_free; the shared stack's head carries a counter against ABA. Bottom halves are off: no nesting on a CPU.
+ * ctd_conn.next_free; the shared stack's head carries a counter against ABA. Bottom halves are off: no nesting on a
+ * CPU.
  */
 #ifndef CTD_CT_IDS_H
 #define CTD_CT_IDS_H

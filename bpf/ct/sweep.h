@@ -9,8 +9,9 @@
 #include "ct/table.h"
 
 #define SWEEP_TICK_NS (10 * 1000 * 1000ull)
-#define SWEEP_ROUND_TICKS 100u /* a whole round in a second */
-#define SWEEP_MAX_DUE 100u     /* connections that one tick handles: about a microsecond each */
+#define SWEEP_BUSY_TICK_NS (1000 * 1000ull) /* after a tick that had more to do than it may */
+#define SWEEP_ROUND_TICKS 100u              /* a whole round in a second */
+#define SWEEP_MAX_DUE 100u                  /* connections that one tick handles: about a microsecond each */
 
 struct sweep {
 	u32 at;  /* first id of this tick */
@@ -80,15 +81,15 @@ static long sweep_step(u32 i, void *arg)
 	return ++sweep->due >= SWEEP_MAX_DUE;
 }
 
-/* One tick's share of a round. */
-static __always_inline void sweep_tick(void)
+/* One tick's share of a round. Answers when the next one is due, in ns. */
+static __always_inline u64 sweep_tick(void)
 {
-	struct sweep sweep = { .now = (u32)now_jiffies() };
+	struct sweep sweep = {.now = (u32)now_jiffies()};
 	struct ctd_rt *rt = rt_get();
 	u32 high, share, left;
 
 	if (!rt)
-		return;
+		return SWEEP_TICK_NS;
 	write_once(rt->beat, sweep.now);
 	high = read_once(rt->high_water);
 	sweep.at = rt->sweep_at;
@@ -100,6 +101,7 @@ static __always_inline void sweep_tick(void)
 	left = high >= sweep.at ? high - sweep.at + 1 : 0;
 	loop(share < left ? share : left, sweep_step, &sweep);
 	rt->sweep_at = sweep.at + sweep.done;
+	return sweep.due >= SWEEP_MAX_DUE ? SWEEP_BUSY_TICK_NS : SWEEP_TICK_NS;
 }
 
 #endif

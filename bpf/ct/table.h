@@ -35,7 +35,7 @@ static __always_inline struct ctd_tuple_ref *tuple_ref(const struct ctd_tuple *t
 /* 0, or a negative error: -EEXIST when somebody has the tuple. */
 static __always_inline long tuple_insert(const struct ctd_tuple *t, u32 id, u32 seq, u8 dir)
 {
-	struct ctd_tuple_ref ref = { .conn = id, .seq = seq, .tag = tuple_tag(t), .dir = dir };
+	struct ctd_tuple_ref ref = {.conn = id, .seq = seq, .tag = tuple_tag(t), .dir = dir};
 	struct ctd_tuple4 k4;
 
 	if (t->family == CTD_IPV6)
@@ -89,26 +89,51 @@ static __always_inline int conn_find(const struct ctd_tuple *t, struct found *f)
 	return 1;
 }
 
-/* Adds what a verdict has collected to the record. */
-static __always_inline void verdict_credit(struct ctd_verdict_head *v, struct ctd_conn *conn, u8 dir, u32 now)
+/* Flows count layer 2, verdicts layer 3. */
+#define L2_BYTES 14u
+
+static __always_inline void flows_credit(const struct ctd_verdict_tail *tail, u64 packets, u64 bytes)
 {
-	u64 pending = atomic_xchg(&v->pending, 0);
+#pragma unroll
+	for (int i = 0; i < CTD_VERDICT_FLOWS; i++) {
+		u32 slot = tail->flow[i];
+		struct ctd_flow *flow;
+
+		if (i >= tail->flow_count)
+			break;
+		flow = map_lookup(&flows, &slot);
+		if (!flow || flow->gen != tail->flow_gen[i])
+			continue;
+		atomic_add(&flow->packets, packets);
+		atomic_add(&flow->bytes, bytes + packets * L2_BYTES);
+		flow->used = (u32)now_jiffies();
+	}
+}
+
+/* Adds what a verdict has collected to the record and to the flows that the packets were spared. 1 if there was any. */
+static __always_inline int verdict_credit(struct ctd_verdict_head *v, const struct ctd_verdict_tail *tail,
+					  struct ctd_conn *conn)
+{
+	u64 pending = atomic_xchg(&v->pending, 0), packets = pending >> CTD_PENDING_SHIFT;
+	u64 bytes = pending & (CTD_PENDING(1, 0) - 1);
 
 	if (!pending)
-		return;
-	atomic_add(&conn->count[dir & 1].packets, pending >> CTD_PENDING_SHIFT);
-	atomic_add(&conn->count[dir & 1].bytes, pending & (CTD_PENDING(1, 0) - 1));
-	conn->last_seen[dir & 1] = now;
+		return 0;
+	atomic_add(&conn->count[tail->dir & 1].packets, packets);
+	atomic_add(&conn->count[tail->dir & 1].bytes, bytes);
+	flows_credit(tail, packets, bytes);
+	return 1;
 }
 
 /* Takes the verdict of one direction out of the cache, credited. */
-static __always_inline void verdict_remove(struct ctd_conn *conn, const struct ctd_tuple *t, u8 dir, u32 now)
+static __always_inline void verdict_remove(struct ctd_conn *conn, const struct ctd_tuple *t, u8 dir)
 {
 	if (t->family == CTD_IPV6) {
 		struct ctd_verdict6 *v = map_lookup(&ct_cache6, t);
 
 		if (v) {
-			verdict_credit(&v->head, conn, dir, now);
+			if (verdict_credit(&v->head, &v->tail, conn))
+				conn->last_seen[dir & 1] = (u32)now_jiffies();
 			map_delete(&ct_cache6, t);
 		}
 	} else {
@@ -118,7 +143,8 @@ static __always_inline void verdict_remove(struct ctd_conn *conn, const struct c
 		tuple4_of(&k4, t);
 		v = map_lookup(&ct_cache4, &k4);
 		if (v) {
-			verdict_credit(&v->head, conn, dir, now);
+			if (verdict_credit(&v->head, &v->tail, conn))
+				conn->last_seen[dir & 1] = (u32)now_jiffies();
 			map_delete(&ct_cache4, &k4);
 		}
 	}
@@ -128,12 +154,11 @@ static __always_inline void verdict_remove(struct ctd_conn *conn, const struct c
 CTD_GLOBAL int conn_drop_verdicts(u32 id)
 {
 	struct ctd_conn *conn = conn_get(id);
-	u32 now = (u32)now_jiffies();
 
 	if (!conn)
 		return 0;
-	verdict_remove(conn, &conn->orig, CTD_DIR_ORIG, now);
-	verdict_remove(conn, &conn->reply, CTD_DIR_REPLY, now);
+	verdict_remove(conn, &conn->orig, CTD_DIR_ORIG);
+	verdict_remove(conn, &conn->reply, CTD_DIR_REPLY);
 	return 0;
 }
 
@@ -220,7 +245,6 @@ static __always_inline int conn_kill(struct ctd_conn *conn, u32 id, u32 ctl)
 }
 
 #define LOCK_SPINS 64
-
 
 /* 1 if the record is locked now and still the one that `ctl`'s sequence names. */
 static __always_inline int conn_lock(struct ctd_conn *conn, u32 ctl)

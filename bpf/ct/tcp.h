@@ -23,22 +23,22 @@ static __always_inline u32 tcp_next_syn(u32 state, u8 dir)
 {
 	if (dir == CTD_DIR_ORIG) {
 		switch (state) {
-		case CTD_TCP_NONE:
-		case CTD_TCP_SYN_SENT:
-		case CTD_TCP_TIME_WAIT: /* opens anew */
-		case CTD_TCP_CLOSE:
-			return CTD_TCP_SYN_SENT;
-		case CTD_TCP_SYN_SENT2:
-			return CTD_TCP_SYN_SENT2;
+			case CTD_TCP_NONE:
+			case CTD_TCP_SYN_SENT:
+			case CTD_TCP_TIME_WAIT: /* opens anew */
+			case CTD_TCP_CLOSE:
+				return CTD_TCP_SYN_SENT;
+			case CTD_TCP_SYN_SENT2:
+				return CTD_TCP_SYN_SENT2;
 		}
 		return TCP_IGNORE; /* the peer answers with an ACK if it knows better */
 	}
 	switch (state) {
-	case CTD_TCP_SYN_SENT: /* simultaneous open */
-	case CTD_TCP_SYN_SENT2:
-		return CTD_TCP_SYN_SENT2;
-	case CTD_TCP_TIME_WAIT:
-		return CTD_TCP_SYN_SENT;
+		case CTD_TCP_SYN_SENT: /* simultaneous open */
+		case CTD_TCP_SYN_SENT2:
+			return CTD_TCP_SYN_SENT2;
+		case CTD_TCP_TIME_WAIT:
+			return CTD_TCP_SYN_SENT;
 	}
 	return TCP_INVALID;
 }
@@ -48,11 +48,11 @@ static __always_inline u32 tcp_next_synack(u32 state, u8 dir)
 	if (dir == CTD_DIR_ORIG) /* only in a simultaneous open */
 		return state == CTD_TCP_SYN_RECV || state == CTD_TCP_SYN_SENT2 ? CTD_TCP_SYN_RECV : TCP_INVALID;
 	switch (state) {
-	case CTD_TCP_NONE:
-		return TCP_INVALID;
-	case CTD_TCP_SYN_SENT:
-	case CTD_TCP_SYN_SENT2:
-		return CTD_TCP_SYN_RECV;
+		case CTD_TCP_NONE:
+			return TCP_INVALID;
+		case CTD_TCP_SYN_SENT:
+		case CTD_TCP_SYN_SENT2:
+			return CTD_TCP_SYN_RECV;
 	}
 	return TCP_IGNORE;
 }
@@ -60,16 +60,16 @@ static __always_inline u32 tcp_next_synack(u32 state, u8 dir)
 static __always_inline u32 tcp_next_fin(u32 state)
 {
 	switch (state) {
-	case CTD_TCP_SYN_RECV:
-	case CTD_TCP_ESTABLISHED:
-		return CTD_TCP_FIN_WAIT;
-	case CTD_TCP_FIN_WAIT:
-	case CTD_TCP_CLOSE_WAIT:
-	case CTD_TCP_LAST_ACK:
-		return CTD_TCP_LAST_ACK;
-	case CTD_TCP_TIME_WAIT:
-	case CTD_TCP_CLOSE:
-		return state;
+		case CTD_TCP_SYN_RECV:
+		case CTD_TCP_ESTABLISHED:
+			return CTD_TCP_FIN_WAIT;
+		case CTD_TCP_FIN_WAIT:
+		case CTD_TCP_CLOSE_WAIT:
+		case CTD_TCP_LAST_ACK:
+			return CTD_TCP_LAST_ACK;
+		case CTD_TCP_TIME_WAIT:
+		case CTD_TCP_CLOSE:
+			return state;
 	}
 	return TCP_INVALID;
 }
@@ -77,18 +77,18 @@ static __always_inline u32 tcp_next_fin(u32 state)
 static __always_inline u32 tcp_next_ack(u32 state, u8 dir)
 {
 	switch (state) {
-	case CTD_TCP_NONE: /* picked up in mid-stream */
-		return dir == CTD_DIR_ORIG ? CTD_TCP_ESTABLISHED : TCP_INVALID;
-	case CTD_TCP_SYN_SENT:
-		return dir == CTD_DIR_ORIG ? TCP_INVALID : TCP_IGNORE;
-	case CTD_TCP_SYN_SENT2:
-		return dir == CTD_DIR_ORIG ? TCP_INVALID : TCP_IGNORE;
-	case CTD_TCP_SYN_RECV: /* the handshake's third step is the opener's */
-		return dir == CTD_DIR_ORIG ? CTD_TCP_ESTABLISHED : CTD_TCP_SYN_RECV;
-	case CTD_TCP_FIN_WAIT:
-		return CTD_TCP_CLOSE_WAIT;
-	case CTD_TCP_LAST_ACK:
-		return CTD_TCP_TIME_WAIT;
+		case CTD_TCP_NONE: /* picked up in mid-stream */
+			return dir == CTD_DIR_ORIG ? CTD_TCP_ESTABLISHED : TCP_INVALID;
+		case CTD_TCP_SYN_SENT:
+			return dir == CTD_DIR_ORIG ? TCP_INVALID : TCP_IGNORE;
+		case CTD_TCP_SYN_SENT2:
+			return dir == CTD_DIR_ORIG ? TCP_INVALID : TCP_IGNORE;
+		case CTD_TCP_SYN_RECV: /* the handshake's third step is the opener's */
+			return dir == CTD_DIR_ORIG ? CTD_TCP_ESTABLISHED : CTD_TCP_SYN_RECV;
+		case CTD_TCP_FIN_WAIT:
+			return CTD_TCP_CLOSE_WAIT;
+		case CTD_TCP_LAST_ACK:
+			return CTD_TCP_TIME_WAIT;
 	}
 	return state;
 }
@@ -111,16 +111,16 @@ static __always_inline u32 tcp_next(u32 state, u8 dir, u8 flags)
 static __always_inline int tcp_flags_valid(u8 flags)
 {
 	switch (flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK | 0x20)) {
-	case TCP_SYN:
-	case TCP_SYN | 0x20:
-	case TCP_SYN | TCP_ACK:
-	case TCP_RST:
-	case TCP_RST | TCP_ACK:
-	case TCP_FIN | TCP_ACK:
-	case TCP_FIN | TCP_ACK | 0x20:
-	case TCP_ACK:
-	case TCP_ACK | 0x20:
-		return 1;
+		case TCP_SYN:
+		case TCP_SYN | 0x20:
+		case TCP_SYN | TCP_ACK:
+		case TCP_RST:
+		case TCP_RST | TCP_ACK:
+		case TCP_FIN | TCP_ACK:
+		case TCP_FIN | TCP_ACK | 0x20:
+		case TCP_ACK:
+		case TCP_ACK | 0x20:
+			return 1;
 	}
 	return 0;
 }

@@ -15,9 +15,9 @@ static __always_inline u32 timeout_of(u8 proto, u8 state)
 
 	if (proto == IPPROTO_TCP) {
 		switch (state) {
-#define X(name, timeout_s)          \
-	case CTD_TCP_##name:        \
-		s = timeout_s;      \
+#define X(name, timeout_s)     \
+	case CTD_TCP_##name:   \
+		s = timeout_s; \
 		break;
 			CTD_TCP_STATES(X)
 #undef X
@@ -26,9 +26,9 @@ static __always_inline u32 timeout_of(u8 proto, u8 state)
 		s = CTD_TIMEOUT_ICMP_S;
 	} else if (proto == IPPROTO_UDP) {
 		switch (state) {
-#define X(name, timeout_s)          \
-	case CTD_OTHER_##name:      \
-		s = timeout_s;      \
+#define X(name, timeout_s)     \
+	case CTD_OTHER_##name: \
+		s = timeout_s; \
 		break;
 			CTD_OTHER_STATES(X)
 #undef X

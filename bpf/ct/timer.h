@@ -14,8 +14,7 @@ CTD_MAP(ct_timer, ARRAY, u32, struct sweep_timer, 1, 0);
 
 static int timer_fired(void *map CTD_UNUSED, u32 *key CTD_UNUSED, struct sweep_timer *value)
 {
-	sweep_tick();
-	bpf_timer_start(&value->timer, SWEEP_TICK_NS, 0);
+	bpf_timer_start(&value->timer, sweep_tick(), 0);
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The action list of the flow that matched: a fixed-length array in one loop. ct() and `route` are stages of their own and
- * come back here (or to LOOKUP).
+ * The action list of the flow that matched: a fixed-length array in one loop. ct() and `route` are stages of their own
+ * and come back here (or to LOOKUP).
  */
 #ifndef CTD_DP_ACTIONS_H
 #define CTD_DP_ACTIONS_H
@@ -53,24 +53,24 @@ static __always_inline int run_actions(CTX *ctx, struct scratch *s)
 			return drop(s->pkt.port, CTD_DROP_POLICY);
 		s->action_at++;
 		switch (action->type) {
-		case CTD_ACT_END:
-		case CTD_ACT_DROP:
-			return drop(s->pkt.port, CTD_DROP_POLICY);
-		case CTD_ACT_OUTPUT: /* so far always the last action: several outputs come with clone */
-			return output(ctx, s, action);
-		case CTD_ACT_CT:
-			return GO(STAGE_CT);
-		case CTD_ACT_ROUTE:
-			return GO(STAGE_ROUTE);
-		case CTD_ACT_STACK:
-			return to_stack(ctx, s);
-		case CTD_ACT_RECIRC:
-			return recirculate(s, action->arg);
-		case CTD_ACT_CT_CLEAR:
-			__builtin_memset(&s->ct, 0, sizeof(s->ct));
-			s->key.key.ct_state = 0;
-			s->settle = 0;
-			continue;
+			case CTD_ACT_END:
+			case CTD_ACT_DROP:
+				return drop(s->pkt.port, CTD_DROP_POLICY);
+			case CTD_ACT_OUTPUT: /* so far always the last action: several outputs come with clone */
+				return output(ctx, s, action);
+			case CTD_ACT_CT:
+				return GO(STAGE_CT);
+			case CTD_ACT_ROUTE:
+				return GO(STAGE_ROUTE);
+			case CTD_ACT_STACK:
+				return to_stack(ctx, s);
+			case CTD_ACT_RECIRC:
+				return recirculate(s, action->arg);
+			case CTD_ACT_CT_CLEAR:
+				__builtin_memset(&s->ct, 0, sizeof(s->ct));
+				s->key.key.ct_state = 0;
+				s->settle = 0;
+				continue;
 		}
 		return drop(s->pkt.port, CTD_DROP_UNSUPPORTED_ACTION);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The fast path: one look-up from parse to redirect for settled connections. Whatever could change a state (SYN, FIN, RST,
- * ICMP errors, fragments, options, a TTL at its end, a packet over the MTU) takes the long way.
+ * The fast path: one look-up from parse to redirect for settled connections. Whatever could change a state (SYN, FIN,
+ * RST, ICMP errors, fragments, options, a TTL at its end, a packet over the MTU) takes the long way.
  */
 #ifndef CTD_DP_FAST_H
 #define CTD_DP_FAST_H
@@ -23,29 +23,10 @@ struct fast {
 	u16 credited;
 };
 
-static __always_inline void flows_credit(const struct ctd_verdict_tail *tail, u64 pending, u32 now)
-{
-#pragma unroll
-	for (int i = 0; i < CTD_VERDICT_FLOWS; i++) {
-		u32 slot = tail->flow[i];
-		struct ctd_flow *flow;
-
-		if (i >= tail->flow_count)
-			break;
-		flow = map_lookup(&flows, &slot);
-		if (!flow || flow->gen != tail->flow_gen[i])
-			continue;
-		atomic_add(&flow->packets, pending >> CTD_PENDING_SHIFT);
-		atomic_add(&flow->bytes, pending & (CTD_PENDING(1, 0) - 1));
-		flow->used = now;
-	}
-}
-
 /* Once a second: the collected counters go to the record and the flows. 0 if the connection is not there any more. */
 static __always_inline int fast_credit(struct ctd_verdict_head *v, struct ctd_verdict_tail *tail, u32 now)
 {
 	struct ctd_conn *conn = conn_get(v->conn);
-	u64 pending = read_once(v->pending);
 	u32 ctl;
 
 	if (!conn)
@@ -54,8 +35,8 @@ static __always_inline int fast_credit(struct ctd_verdict_head *v, struct ctd_ve
 	if (CTD_CTL_SEQ(ctl) != tail->conn_seq || CTD_CTL_LIFE(ctl) != CTD_CONN_VALID)
 		return 0;
 	v->credited = credit_clock(now);
-	verdict_credit(v, conn, tail->dir, now);
-	flows_credit(tail, pending, now);
+	if (verdict_credit(v, tail, conn))
+		conn->last_seen[tail->dir & 1] = now;
 	udp_assure(conn, v->conn, &ctl);
 	return 1;
 }
@@ -129,7 +110,8 @@ static __always_inline int fast_next_hop(struct scratch *s, u32 id, struct ctd_n
 	return 1;
 }
 
-static __always_inline int fast_send(CTX *ctx, struct scratch *s, const struct ctd_tuple *to, const struct ctd_next_hop *nh)
+static __always_inline int fast_send(CTX *ctx, struct scratch *s, const struct ctd_tuple *to,
+				     const struct ctd_next_hop *nh)
 {
 	struct packet *pkt = &s->pkt;
 	struct ethhdr *eth;
@@ -157,8 +139,8 @@ static __always_inline int fast_path(CTX *ctx, struct scratch *s, const struct c
 
 	if (!(port->flags & wanted) || !rt || !pkt->l2_len)
 		return FAST_MISS;
-	if ((pkt->flags & (PACKET_L4 | PACKET_OPTIONS | PACKET_ICMP_ERROR | PACKET_UNTRACKABLE)) != PACKET_L4 || pkt->frag ||
-	    pkt->ttl <= 1 || pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
+	if ((pkt->flags & (PACKET_L4 | PACKET_OPTIONS | PACKET_ICMP_ERROR | PACKET_UNTRACKABLE)) != PACKET_L4 ||
+	    pkt->frag || pkt->ttl <= 1 || pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
 		return FAST_MISS;
 	pkt->tuple.zone = port->fast_zone;
 	if (!fast_find(pkt, &f, &to) || f.version != read_once(rt->version))

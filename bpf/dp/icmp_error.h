@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Answers a packet that cannot be forwarded with an ICMP error (RFC 792, RFC 1812 4.3.2, RFC 4443): time exceeded,
- * unreachable, fragmentation needed, packet too big. The packet itself becomes the error. It quotes the header as it came
- * in, before translation, for that is the one its sender knows.
+ * unreachable, fragmentation needed, packet too big. The packet itself becomes the error. It quotes the header as it
+ * came in, before translation, for that is the one its sender knows.
  *
  * Reads of the scratch record: pkt, ct, icmp_*. Uses: buffer.
  */
@@ -103,9 +103,9 @@ static __always_inline int error_quote(CTX *ctx, struct scratch *s, u32 quote)
 
 /*
  * A local sender's packet has a partial checksum: when it leaves through a real device, the kernel sums everything from
- * the quoted layer 4 header on and writes the result into its checksum field, which would spoil our own checksum. So the
- * field gets the value that such a sum reproduces: X = ~(S + X), that is X = ~S / 2 in one's complement. As the quote is
- * cut, a checksum there says nothing anyway.
+ * the quoted layer 4 header on and writes the result into its checksum field, which would spoil our own checksum. So
+ * the field gets the value that such a sum reproduces: X = ~(S + X), that is X = ~S / 2 in one's complement. As the
+ * quote is cut, a checksum there says nothing anyway.
  */
 static __always_inline void error_settle_partial(struct scratch *s)
 {
@@ -136,7 +136,8 @@ struct error6 {
 } __attribute__((packed));
 CTD_ASSERT_SIZE(struct error6, 62);
 
-static __always_inline void error_eth(struct ethhdr *eth, const struct scratch *s, const struct ctd_port *port, be16 type)
+static __always_inline void error_eth(struct ethhdr *eth, const struct scratch *s, const struct ctd_port *port,
+				      be16 type)
 {
 	__builtin_memcpy(eth->h_dest, s->pkt.eth_src, 6);
 	__builtin_memcpy(eth->h_source, port->mac, 6);

@@ -7,12 +7,11 @@
 
 static __always_inline void key_set_l4(struct ctd_flow_key *key, const struct packet *pkt)
 {
-	if (!(pkt->flags & PACKET_L4))
-		return;
 	if (proto_is_icmp(pkt->tuple.proto)) {
+		/* Also of messages that are no connections: neighbour discovery. */
 		key->sport = host_htons(pkt->icmp_type);
 		key->dport = host_htons(pkt->icmp_code);
-	} else {
+	} else if (pkt->flags & PACKET_L4) {
 		key->sport = pkt->tuple.sport;
 		key->dport = pkt->tuple.dport;
 		if (pkt->tuple.proto == IPPROTO_TCP)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Flow look-up: the masks of the published list in order; of each, only the words it touches are hashed. Cost depends on
- * the number of masks met, never on the number of flows.
+ * Flow look-up: the masks of the published list in order; of each, only the words it touches are hashed. Cost depends
+ * on the number of masks met, never on the number of flows.
  *
  * Reads of the scratch record: key. Writes: actions, action_at, flow*, guard.
  */
@@ -29,7 +29,8 @@ static __always_inline u64 masked_hash(const struct scratch *s, const struct ctd
 	return ctd_hash_end(h);
 }
 
-static __always_inline int masked_equal(const struct scratch *s, const struct ctd_mask *mask, const struct ctd_flow *flow)
+static __always_inline int masked_equal(const struct scratch *s, const struct ctd_mask *mask,
+					const struct ctd_flow *flow)
 {
 	for (u32 i = 0; i < CTD_KEY_WORDS; i++) {
 		u32 w;
@@ -48,7 +49,7 @@ static __always_inline int masked_equal(const struct scratch *s, const struct ct
 /* The slot of the flow that matches under one mask, 0 if none. */
 CTD_GLOBAL u32 lookup_mask(u32 mask_id)
 {
-	struct ctd_flow_ref_key key = { .mask = mask_id };
+	struct ctd_flow_ref_key key = {.mask = mask_id};
 	struct scratch *s = scratch_get();
 	struct ctd_flow_ref *ref;
 	struct ctd_mask *mask;

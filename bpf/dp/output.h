@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The ways out: a device, a neighbour, the host's stack. All of them set the token, so that our hooks know the packet. */
+/* The ways out: a device, a neighbour, the host's stack. All of them set the token, so that our hooks know the packet.
+ */
 #ifndef CTD_DP_OUTPUT_H
 #define CTD_DP_OUTPUT_H
 
@@ -28,8 +29,9 @@ static __always_inline int is_hosts(const struct packet *pkt)
 }
 
 /*
- * `stack`: between the wire and the host. A packet that the host sent goes on to the device that the host chose; one from
- * a port goes up. A packet that came back from userspace stands at the dedicated device and is sent to its own again.
+ * `stack`: between the wire and the host. A packet that the host sent goes on to the device that the host chose; one
+ * from a port goes up. A packet that came back from userspace stands at the dedicated device and is sent to its own
+ * again.
  */
 static __always_inline int to_stack(CTX *ctx, struct scratch *s)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * `route`: the host's own addresses, its FIB and its neighbours. With a recirculation id it only chooses out_port; without
- * one it forwards. Packets that the host sent already have their way.
+ * `route`: the host's own addresses, its FIB and its neighbours. With a recirculation id it only chooses out_port;
+ * without one it forwards. Packets that the host sent already have their way.
  *
  * Reads of the scratch record: pkt, ct, key. Writes: key.out_port, fib_*, icmp_*.
  */
@@ -50,13 +50,15 @@ static __always_inline void fib_fill(struct bpf_fib_lookup *fib, const struct pa
 /* RFC 3704: would we send to this source the way it came from (strict), or at all (loose)? */
 static __always_inline int rpf_ok(CTX *ctx, const struct packet *pkt, const struct ctd_port *port)
 {
-	struct bpf_fib_lookup fib = { .tot_len = 64 };
+	struct bpf_fib_lookup fib = {.tot_len = 64};
 	long result;
 
 	if (!(port->flags & (CTD_PORT_RPF_STRICT | CTD_PORT_RPF_LOOSE)))
 		return 1;
 	fib_fill(&fib, pkt, &pkt->tuple.dst, &pkt->tuple.src);
 	result = ctx_fib_lookup(ctx, &fib, sizeof(fib), BPF_FIB_LOOKUP_SKIP_NEIGH);
+	if (result == FIB_FORWARDING_OFF)
+		return 1; /* the look-up of the destination says so by name */
 	if (result && result != FIB_NO_NEIGH)
 		return 0;
 	return port->flags & CTD_PORT_RPF_LOOSE || fib.ifindex == port->ifindex;
@@ -77,19 +79,19 @@ static __always_inline int answer(struct scratch *s, int reason, u16 v4, u16 v6,
 static __always_inline int fib_result(struct scratch *s, long result, const struct bpf_fib_lookup *fib)
 {
 	switch (result) {
-	case 0:
-	case FIB_NO_NEIGH:
-		return CTD_DROP_NONE;
-	case FIB_FRAG_NEEDED:
-		if (!(s->pkt.flags & PACKET_DF))
-			return CTD_DROP_NEEDS_FRAGMENTATION;
-		return answer(s, CTD_DROP_TOO_BIG, ICMP_KIND(3, 4), ICMP_KIND(2, 0), fib->mtu_result);
-	case FIB_BLACKHOLE:
-		return CTD_DROP_NO_ROUTE;
-	case FIB_PROHIBIT:
-		return answer(s, CTD_DROP_NO_ROUTE, ICMP_KIND(3, 13), ICMP_KIND(1, 1), 0);
-	case FIB_FORWARDING_OFF:
-		return CTD_DROP_FORWARDING_OFF;
+		case 0:
+		case FIB_NO_NEIGH:
+			return CTD_DROP_NONE;
+		case FIB_FRAG_NEEDED:
+			if (!(s->pkt.flags & PACKET_DF))
+				return CTD_DROP_NEEDS_FRAGMENTATION;
+			return answer(s, CTD_DROP_TOO_BIG, ICMP_KIND(3, 4), ICMP_KIND(2, 0), fib->mtu_result);
+		case FIB_BLACKHOLE:
+			return CTD_DROP_NO_ROUTE;
+		case FIB_PROHIBIT:
+			return answer(s, CTD_DROP_NO_ROUTE, ICMP_KIND(3, 13), ICMP_KIND(1, 1), 0);
+		case FIB_FORWARDING_OFF:
+			return CTD_DROP_FORWARDING_OFF;
 	}
 	return answer(s, CTD_DROP_NO_ROUTE, ICMP_KIND(3, 0), ICMP_KIND(1, 0), 0);
 }

@@ -91,7 +91,8 @@ static __always_inline int entry_egress(CTX *ctx)
 	port = port_of(ctx_ifindex(ctx));
 	if (!s || !port)
 		return drop(0, CTD_DROP_UNKNOWN_PORT);
-	/* What has come in by a device and leaves without our token was forwarded by the host's stack: past every rule. */
+	/* What has come in by a device and leaves without our token was forwarded by the host's stack: past every rule.
+	 */
 	if (ctx_came_from(ctx))
 		return drop(port->number, CTD_DROP_STACK_FORWARD);
 	packet_begin(s);

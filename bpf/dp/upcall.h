@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Upcall and execute, over the dedicated device. A miss goes there with its state in front; the daemon installs a flow and
- * writes the same bytes back, and the packet goes on in the middle of the pipeline, without running ct() again. GSO and
- * partial checksums survive both ways, for the device has a vnet header.
+ * Upcall and execute, over the dedicated device. A miss goes there with its state in front; the daemon installs a flow
+ * and writes the same bytes back, and the packet goes on in the middle of the pipeline, without running ct() again. GSO
+ * and partial checksums survive both ways, for the device has a vnet header.
  */
 #ifndef CTD_DP_UPCALL_H
 #define CTD_DP_UPCALL_H
@@ -91,7 +91,8 @@ static __always_inline int upcall(CTX *ctx, struct scratch *s)
 }
 
 /*
- * What the daemon wrote. Takes the metadata off and fills the scratch record as it was at the miss. Answers a drop reason.
+ * What the daemon wrote. Takes the metadata off and fills the scratch record as it was at the miss. Answers a drop
+ * reason.
  */
 static __always_inline int resume(CTX *ctx, struct scratch *s)
 {

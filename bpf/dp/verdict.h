@@ -72,7 +72,7 @@ static __always_inline void verdict4_make(struct scratch *s, struct ctd_conn *co
 	if (v) {
 		if (verdict_current(&v->head, s, next_hop))
 			return;
-		verdict_credit(&v->head, conn, s->ct.dir, (u32)now_jiffies());
+		verdict_credit(&v->head, &v->tail, conn);
 	}
 	verdict_fill(&fresh.head, &fresh.tail, s, next_hop);
 	fresh.src = s->pkt.tuple.src.v4;
@@ -93,7 +93,7 @@ static __always_inline void verdict6_make(struct scratch *s, struct ctd_conn *co
 	if (v) {
 		if (verdict_current(&v->head, s, next_hop))
 			return;
-		verdict_credit(&v->head, conn, s->ct.dir, (u32)now_jiffies());
+		verdict_credit(&v->head, &v->tail, conn);
 	}
 	__builtin_memset(fresh, 0, sizeof(*fresh));
 	verdict_fill(&fresh->head, &fresh->tail, s, next_hop);

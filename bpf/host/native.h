@@ -63,7 +63,7 @@ struct native_packet {
 	u32 gso_size;
 	u32 cb[5];
 	enum native_csum ip_summed;
-	u32 csum; /* NATIVE_CSUM_COMPLETE; as the kernel's skb->csum */
+	u32 csum;       /* NATIVE_CSUM_COMPLETE; as the kernel's skb->csum */
 	u16 csum_start; /* from the packet's first byte */
 	u16 csum_offset;
 	struct native_redirect redirect;
@@ -194,19 +194,19 @@ static __always_inline int ctx_csum_partial(CTX *ctx)
 #define ctx_tail_call(ctx, stage) native_tail_call(ctx, stage)
 
 /* The map's global variable, and its entry in the list of maps. */
-#define CTD_MAP(map_name, map_type, key_t, value_t, entries, map_flags)                \
-	struct native_map map_name = {                                                 \
-		.name = #map_name,                                                     \
-		.type = BPF_MAP_TYPE_##map_type,                                       \
-		.key_size = sizeof(key_t),                                             \
-		.value_size = sizeof(value_t),                                         \
-		.declared = entries,                                                   \
-		.flags = map_flags,                                                    \
-	};                                                                             \
-	__attribute__((constructor)) static void native_register_##map_name(void)      \
-	{                                                                              \
-		native_map_register(&map_name);                                        \
-	}                                                                              \
+#define CTD_MAP(map_name, map_type, key_t, value_t, entries, map_flags)           \
+	struct native_map map_name = {                                            \
+		.name = #map_name,                                                \
+		.type = BPF_MAP_TYPE_##map_type,                                  \
+		.key_size = sizeof(key_t),                                        \
+		.value_size = sizeof(value_t),                                    \
+		.declared = entries,                                              \
+		.flags = map_flags,                                               \
+	};                                                                        \
+	__attribute__((constructor)) static void native_register_##map_name(void) \
+	{                                                                         \
+		native_map_register(&map_name);                                   \
+	}                                                                         \
 	extern struct native_map map_name
 
 #define map_lookup(map, key) native_map_lookup(map, key)
@@ -219,24 +219,24 @@ static __always_inline int ctx_csum_partial(CTX *ctx)
 #define csum_diff(from, from_size, to, to_size, seed) native_csum_diff(from, from_size, to, to_size, seed)
 
 /* bpf_loop(): rounds done, or -E2BIG (-7) beyond the kernel's limit. */
-#define loop(n, fn, arg)                                        \
-	({                                                      \
-		u32 loop_n_ = (n), loop_i_ = 0;                 \
-		void *loop_arg_ = (arg);                        \
+#define loop(n, fn, arg)                                         \
+	({                                                       \
+		u32 loop_n_ = (n), loop_i_ = 0;                  \
+		void *loop_arg_ = (arg);                         \
 		while (loop_i_ < loop_n_ && loop_n_ <= 1u << 23) \
-			if (fn(loop_i_++, loop_arg_))           \
-				break;                          \
-		loop_n_ <= 1u << 23 ? (long)loop_i_ : -7L;      \
+			if (fn(loop_i_++, loop_arg_))            \
+				break;                           \
+		loop_n_ <= 1u << 23 ? (long)loop_i_ : -7L;       \
 	})
 
-#define for_each_element(map, fn, arg)                                         \
-	({                                                                     \
-		u32 each_at_ = 0;                                              \
-		const void *each_key_;                                         \
-		void *each_value_;                                             \
+#define for_each_element(map, fn, arg)                                            \
+	({                                                                        \
+		u32 each_at_ = 0;                                                 \
+		const void *each_key_;                                            \
+		void *each_value_;                                                \
 		while (native_map_next(map, &each_at_, &each_key_, &each_value_)) \
-			if (fn(map, each_key_, each_value_, arg))              \
-				break;                                         \
+			if (fn(map, each_key_, each_value_, arg))                 \
+				break;                                            \
 	})
 
 #define value_barrier(v) __asm__ volatile("" : "+r"(v))

@@ -19,8 +19,8 @@ typedef struct xdp_md CTX;
 #define ctx_store(ctx, off, from, len) bpf_xdp_store_bytes(ctx, off, from, len)
 
 #define ctx_ifindex(ctx) ((ctx)->ingress_ifindex)
-#define ctx_gso_size(ctx) 0 /* segments are made and merged behind XDP */
-#define ctx_protocol(ctx) 0 /* every XDP device has an Ethernet header */
+#define ctx_gso_size(ctx) 0     /* segments are made and merged behind XDP */
+#define ctx_protocol(ctx) 0     /* every XDP device has an Ethernet header */
 #define ctx_vlan_present(ctx) 0 /* tags are inline */
 #define ctx_vlan_tci(ctx) 0
 #define ctx_vlan_tpid(ctx) 0

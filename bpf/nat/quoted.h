@@ -100,7 +100,8 @@ static __always_inline int rewrite_quoted_tcp(CTX *ctx, struct scratch *s, u32 b
 /* The quoted layer 4 header: ports or identifier, and the checksum as far as it is quoted. */
 static __always_inline int rewrite_quoted_l4(CTX *ctx, struct scratch *s, const struct ctd_tuple *to, u32 *diff)
 {
-	u32 both = csum_fold(port_diff(&s->quoted, to)) + csum_fold(to->proto == IPPROTO_ICMP ? 0 : addr_diff(&s->quoted, to));
+	u32 both = csum_fold(port_diff(&s->quoted, to)) +
+		   csum_fold(to->proto == IPPROTO_ICMP ? 0 : addr_diff(&s->quoted, to));
 	be16 old[4], new[4];
 
 	if (!has_ports(to->proto))

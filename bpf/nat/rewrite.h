@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Header rewriting with checksums that follow. Layer 4 checksums go through the helper that knows CHECKSUM_PARTIAL: of a
- * partial one only the pseudo header's part is there, so addresses and ports are two differences.
+ * Header rewriting with checksums that follow. Layer 4 checksums go through the helper that knows CHECKSUM_PARTIAL: of
+ * a partial one only the pseudo header's part is there, so addresses and ports are two differences.
  */
 #ifndef CTD_NAT_REWRITE_H
 #define CTD_NAT_REWRITE_H
@@ -15,15 +15,15 @@
 static __always_inline u32 l4_csum_offset(u8 proto)
 {
 	switch (proto) {
-	case IPPROTO_TCP:
-		return offsetof(struct tcp_header, check);
-	case IPPROTO_UDP:
-	case UDPLITE:
-	case DCCP:
-		return offsetof(struct udp_header, check);
-	case IPPROTO_ICMP:
-	case IPPROTO_ICMPV6:
-		return offsetof(struct icmp_header, check);
+		case IPPROTO_TCP:
+			return offsetof(struct tcp_header, check);
+		case IPPROTO_UDP:
+		case UDPLITE:
+		case DCCP:
+			return offsetof(struct udp_header, check);
+		case IPPROTO_ICMP:
+		case IPPROTO_ICMPV6:
+			return offsetof(struct icmp_header, check);
 	}
 	return 0;
 }
@@ -44,8 +44,8 @@ static __always_inline be16 csum_apply(be16 check, u32 diff)
 static __always_inline u32 addr_diff(const struct ctd_tuple *from, const struct ctd_tuple *to)
 {
 	if (from->family == CTD_IPV4) {
-		be32 a[2] = { from->src.v4, from->dst.v4 };
-		be32 b[2] = { to->src.v4, to->dst.v4 };
+		be32 a[2] = {from->src.v4, from->dst.v4};
+		be32 b[2] = {to->src.v4, to->dst.v4};
 
 		return (u32)csum_diff(a, sizeof(a), b, sizeof(b), 0);
 	}

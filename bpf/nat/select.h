@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Choosing a mapping. It is reserved by inserting the reply tuple: uniqueness is the table's own. The port is kept if it
- * is free (RFC 4787 calls it port preservation); else one of the same kind is looked for from a random place, with a
+ * Choosing a mapping. It is reserved by inserting the reply tuple: uniqueness is the table's own. The port is kept if
+ * it is free (RFC 4787 calls it port preservation); else one of the same kind is looked for from a random place, with a
  * bound on the attempts, so that a full range is an error and never a hang.
  */
 #ifndef CTD_NAT_SELECT_H
@@ -63,7 +63,7 @@ static __always_inline void same_kind(u32 port, u32 *min, u32 *max)
 static __always_inline int nat_reserve(struct ctd_conn *conn, u32 id, const struct ctd_nat_args *args,
 				       const struct ctd_addr *masquerade)
 {
-	struct nat_search search = { .id = id, .seq = CTD_CTL_SEQ(conn->ctl) };
+	struct nat_search search = {.id = id, .seq = CTD_CTL_SEQ(conn->ctl)};
 	struct ctd_tuple *reply = &conn->reply;
 	u32 max = 65535, port;
 

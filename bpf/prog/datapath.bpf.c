@@ -8,11 +8,11 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define PROGRAM(name, body)          \
-	SEC("tc")                    \
+#define PROGRAM(name, body)             \
+	SEC("tc")                       \
 	int name(struct __sk_buff *skb) \
-	{                            \
-		return body(skb);    \
+	{                               \
+		return body(skb);       \
 	}
 
 PROGRAM(ctd_ingress, entry_ingress)

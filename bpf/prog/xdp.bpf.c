@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The core in XDP, as far as it goes today: finds a packet's connection and lets it pass. It shows that parser and table
- * are one code for both hosts; the fast path follows.
+ * The core in XDP, as far as it goes today: finds a packet's connection and lets it pass. It shows that parser and
+ * table are one code for both hosts; the fast path follows.
  */
 #include "host/xdp.h"
 

@@ -22,11 +22,12 @@ namespace ctd {
 // True as soon as `condition` holds; gives up after a generous while.
 template <typename Condition>
 bool wait_for(const Condition& condition) {
-  for (int i = 0; i < 5000; i++) {
-    if (condition()) return true;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  return false;
+  return true;
 }
 
 class NetnsTest : public ::testing::Test {

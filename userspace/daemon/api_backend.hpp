@@ -50,7 +50,8 @@ class ApiBackend {
  public:
   virtual ~ApiBackend() = default;
 
-  // Members of /v1/status beside those that the server knows (instance, version, pid, uptime_s, abi_version).
+  // Members of /v1/status beside those that the server knows (instance, version, pid, uptime_s, abi_version): at least
+  // "ports", how many there are.
   virtual Result<nlohmann::ordered_json> status() = 0;
 
   // A view whose arrays stay as long as the backend.

@@ -249,10 +249,11 @@ Result<u32> attached_program(const Attachment& at, Mechanism mechanism) {
 
 Result<std::optional<u32>> pinned_link_device(const std::string& pin) {
   const Fd fd = CTD_TRY(open_pinned_link(pin));
-  // Maps and programs are pinned as well, and answer with information of their own.
+  // Maps and programs are pinned as well, and answer with information of their own. The name of a link's file is
+  // bpf_link or bpf-link, as the kernel is old or new.
   std::error_code error;
   const std::filesystem::path kind = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd.get()), error);
-  if (error || kind.string().find("bpf_link") == std::string::npos) return std::optional<u32>();
+  if (error || !kind.string().ends_with("link")) return std::optional<u32>();
   const TcxLinkInfo info = CTD_TRY(tcx_link_info(fd.get()).context("{}", pin));
   return info.type == kLinkTypeTcx ? std::optional<u32>(info.ifindex) : std::nullopt;
 }

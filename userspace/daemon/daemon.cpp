@@ -15,9 +15,9 @@
 namespace ctd {
 namespace {
 
-constexpr std::chrono::milliseconds kBeat{500};   // the datapath takes a daemon for dead after 3 s
+constexpr std::chrono::milliseconds kBeat{500};  // the datapath takes a daemon for dead after 3 s
 constexpr std::chrono::seconds kMaintenance{1};
-constexpr unsigned kUpcallBudget = 256;           // packets between two looks at other events
+constexpr unsigned kUpcallBudget = 256;  // packets between two looks at other events
 
 const char* family_name(ctd_family family) { return family == CTD_IPV4 ? "IPv4" : "IPv6"; }
 
@@ -81,10 +81,11 @@ void Daemon::report_forwarding() const {
   for (const ctd_family family : {CTD_IPV4, CTD_IPV6}) {
     const auto on = global_forwarding(family);
     if (on && !*on) {
-      spdlog::warn("the host does not forward {} ({} is 0): ctd asks the host's routing table and will drop every {} "
-                   "packet that is not for the host, as forwarding_off",
-                   family_name(family), family == CTD_IPV4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding",
-                   family_name(family));
+      spdlog::warn(
+          "the host does not forward {} ({} is 0): ctd asks the host's routing table and will drop every {} "
+          "packet that is not for the host, as forwarding_off",
+          family_name(family), family == CTD_IPV4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding",
+          family_name(family));
     }
   }
 }
@@ -123,7 +124,8 @@ Result<> Daemon::start() {
       const auto removed = remove_pin_folder(pins_);
       if (!removed) spdlog::error("cleaning up: {}", removed.error().message());
       if (tap_) {
-        if (const auto gone = Tap::remove(tap_->name()); !gone) spdlog::error("cleaning up: {}", gone.error().message());
+        if (const auto gone = Tap::remove(tap_->name()); !gone)
+          spdlog::error("cleaning up: {}", gone.error().message());
       }
     }
     return up;

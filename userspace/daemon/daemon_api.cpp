@@ -47,7 +47,9 @@ Result<std::vector<RuleInfo>> Daemon::rules() {
   flows_->credit_rules();
   std::vector<RuleInfo> infos;
   for (const RuleRef& entry : rules_->all()) {
-    infos.push_back({.text = format_rule(entry->rule, ports_->names()),
+    Rule shown = entry->rule;
+    shown.cookie = 0;  // has a field of its own
+    infos.push_back({.text = format_rule(shown, ports_->names()),
                      .cookie = entry->rule.cookie,
                      .packets = entry->packets,
                      .bytes = entry->bytes});

@@ -38,7 +38,6 @@ Sizes class_sizes(u32 capacity) {
   return {quota, std::bit_ceil(quota) * kRingSlack};
 }
 
-
 thread_local std::string* captured = nullptr;
 
 int log_libbpf(libbpf_print_level level, const char* format, va_list args) {
@@ -82,9 +81,10 @@ Result<ctd_meta> read_meta(const std::string& pins) {
   u32 size = sizeof(info);
   if (const int error = bpf_obj_get_info_by_fd(fd.get(), &info, &size)) return fail_errno(error, "asking map ctd_meta");
   if (info.value_size != sizeof(meta)) {
-    return fail("the running datapath has another ABI (its ctd_meta has {} bytes, ours {}): stop it with its own ctctl "
-                "shutdown, or choose another --instance",
-                info.value_size, sizeof(meta));
+    return fail(
+        "the running datapath has another ABI (its ctd_meta has {} bytes, ours {}): stop it with its own ctctl "
+        "shutdown, or choose another --instance",
+        info.value_size, sizeof(meta));
   }
   if (const int error = bpf_map_lookup_elem(fd.get(), &zero, &meta)) return fail_errno(error, "reading map ctd_meta");
   return meta;
@@ -92,14 +92,16 @@ Result<ctd_meta> read_meta(const std::string& pins) {
 
 Result<> check_meta(const ctd_meta& meta, const Datapath::Options& options) {
   if (meta.magic != CTD_ABI_MAGIC || meta.abi_version != CTD_ABI_VERSION) {
-    return fail("the running datapath has ABI version {}, this ctd has {}: stop it with its own `ctctl shutdown` (its "
-                "connections end), or choose another --instance; nothing was changed",
-                meta.abi_version, CTD_ABI_VERSION);
+    return fail(
+        "the running datapath has ABI version {}, this ctd has {}: stop it with its own `ctctl shutdown` (its "
+        "connections end), or choose another --instance; nothing was changed",
+        meta.abi_version, CTD_ABI_VERSION);
   }
   if (meta.conn_capacity != options.conn_capacity || meta.flow_capacity != options.flow_capacity) {
-    return fail("the running datapath was made for {} connections and {} flows, the configuration says {} and {}: a "
-                "changed size needs `ctctl shutdown` first; nothing was changed",
-                meta.conn_capacity, meta.flow_capacity, options.conn_capacity, options.flow_capacity);
+    return fail(
+        "the running datapath was made for {} connections and {} flows, the configuration says {} and {}: a "
+        "changed size needs `ctctl shutdown` first; nothing was changed",
+        meta.conn_capacity, meta.flow_capacity, options.conn_capacity, options.flow_capacity);
   }
   return {};
 }
@@ -177,11 +179,12 @@ Result<> Datapath::load(const Options& options) {
     return fail_errno(error, "loading the BPF programs ({})", log.first_line());
   }
   rt_ = CTD_TRY(map_memory(this->map("ctd_rt"), sizeof(ctd_rt), PROT_READ | PROT_WRITE, "ctd_rt"));
-  conns_ = CTD_TRY(map_memory(this->map("ct_conn"), sizeof(ctd_conn) * (meta_.conn_capacity + 1), PROT_READ, "ct_conn"));
-  flows_ = CTD_TRY(map_memory(this->map("flows"), sizeof(ctd_flow) * (meta_.flow_capacity + 1), PROT_READ | PROT_WRITE,
-                              "flows"));
-  masks_ = CTD_TRY(map_memory(this->map("flow_masks"), sizeof(ctd_mask) * CTD_MAX_MASKS, PROT_READ | PROT_WRITE,
-                              "flow_masks"));
+  conns_ =
+      CTD_TRY(map_memory(this->map("ct_conn"), sizeof(ctd_conn) * (meta_.conn_capacity + 1), PROT_READ, "ct_conn"));
+  flows_ = CTD_TRY(
+      map_memory(this->map("flows"), sizeof(ctd_flow) * (meta_.flow_capacity + 1), PROT_READ | PROT_WRITE, "flows"));
+  masks_ = CTD_TRY(
+      map_memory(this->map("flow_masks"), sizeof(ctd_mask) * CTD_MAX_MASKS, PROT_READ | PROT_WRITE, "flow_masks"));
   return {};
 }
 
@@ -243,13 +246,14 @@ Result<u64> Datapath::flush() const {
   using namespace std::chrono_literals;
   const u64 marked = CTD_TRY(control("ctd_flush"));
   raise_version();
-  // The sweep needs one round, a second, to destroy what was marked.
+  // The sweep destroys what is marked, up to 100,000 a second; after two whole rounds nothing is left of it.
   const u64 sweeps = __atomic_load_n(&rt()->sweeps, __ATOMIC_RELAXED);
-  for (int tries = 0; tries < 100; tries++) {
+  const auto deadline = std::chrono::steady_clock::now() + 5s + std::chrono::milliseconds(marked / 50);
+  while (std::chrono::steady_clock::now() < deadline) {
     if (__atomic_load_n(&rt()->sweeps, __ATOMIC_RELAXED) >= sweeps + 2) return marked;
-    std::this_thread::sleep_for(50ms);
+    std::this_thread::sleep_for(20ms);
   }
-  return fail("the sweep has not come round in 5 s: {} connections are marked, but not gone", marked);
+  return fail("{} connections are marked, but the sweep has not come round: is its timer alive?", marked);
 }
 
 Result<> Datapath::credit() const {
@@ -273,7 +277,8 @@ Result<ctd_port_stats> Datapath::stats(u32 port) const {
 }
 
 Result<> map_set_raw(const Datapath& dp, const char* map, const void* key, const void* value) {
-  if (const int error = bpf_map_update_elem(dp.map(map), key, value, BPF_ANY)) return fail_errno(error, "writing map {}", map);
+  if (const int error = bpf_map_update_elem(dp.map(map), key, value, BPF_ANY))
+    return fail_errno(error, "writing map {}", map);
   return {};
 }
 

@@ -50,8 +50,8 @@ class Datapath {
   int map(const char* name) const;
   int program(const char* name) const;
 
-  // Puts the stages in force and starts the sweep. Before anything is attached; a running datapath changes over stage by
-  // stage without losing a packet.
+  // Puts the stages in force and starts the sweep. Before anything is attached; a running datapath changes over stage
+  // by stage without losing a packet.
   Result<> start() const;
 
   // Makes all verdicts void.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows in the datapath: installed from translations, taken over from an earlier daemon, credited to their rules, evicted
-// when room is needed. Not thread-safe.
+// Flows in the datapath: installed from translations, taken over from an earlier daemon, credited to their rules,
+// evicted when room is needed. Not thread-safe.
 #pragma once
 
 #include <chrono>
@@ -79,8 +79,8 @@ class FlowTable {
   const Datapath& dp_;
   RecircTable recirc_;
   ArgsTable args_;
-  std::unordered_map<u32, Installed> flows_;             // by slot
-  std::map<std::string, u32> action_ids_;                // by content
+  std::unordered_map<u32, Installed> flows_;  // by slot
+  std::map<std::string, u32> action_ids_;     // by content
   std::unordered_map<u32, std::vector<ctd_action>> lists_;
   std::unordered_map<u32, u32> list_refs_;
   std::deque<u32> free_slots_;

@@ -56,7 +56,8 @@ Result<u32> JiffiesClock::measure_hz() const {
   const u64 first = CTD_TRY(now());
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   const u64 last = CTD_TRY(now());
-  const double measured = static_cast<double>(last - first) / std::chrono::duration<double>(Clock::now() - begin).count();
+  const double measured =
+      static_cast<double>(last - first) / std::chrono::duration<double>(Clock::now() - begin).count();
   u32 best = kKernelHz.front();
   for (const u32 hz : kKernelHz) {
     // In proportion: 250 and 300 are near each other, 1000 is not.

@@ -2,11 +2,11 @@
 // ctd: the daemon's command line.
 #include <csignal>
 
-#include <CLI/CLI.hpp>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
+#include <CLI/CLI.hpp>
 
 #include "daemon/api.hpp"
 #include "daemon/daemon.hpp"
@@ -37,8 +37,8 @@ ctd::Result<ctd::Fd> stop_signals() {
 
 ctd::Result<> serve(ctd::Daemon& daemon, const Arguments& arguments, int stop_fd) {
   CTD_TRY(daemon.start());
-  const auto server = CTD_TRY(ctd::ApiServer::start(
-      daemon, {.rundir = arguments.daemon.rundir, .instance = arguments.daemon.instance}));
+  const auto server = CTD_TRY(
+      ctd::ApiServer::start(daemon, {.rundir = arguments.daemon.rundir, .instance = arguments.daemon.instance}));
   spdlog::info("control API on {}", server->socket_path());
   sd_notify(0, "READY=1");
   const auto ran = daemon.run(stop_fd);
@@ -59,17 +59,16 @@ int run(const Arguments& arguments) {
     spdlog::error("{}", snapshot.error().message());
     return kExitFailure;
   }
-  const ctd::Interfaces interfaces{
-      .ifindex = [&](const std::string& name) -> std::optional<u32> {
-        const auto* link = snapshot->find(name);
-        return link ? std::optional(link->ifindex) : std::nullopt;
-      },
-      .names =
-          [&] {
-            std::vector<std::string> names;
-            for (const auto& link : snapshot->links) names.push_back(link.name);
-            return names;
-          }};
+  const ctd::Interfaces interfaces{.ifindex = [&](const std::string& name) -> std::optional<u32> {
+                                     const auto* link = snapshot->find(name);
+                                     return link ? std::optional(link->ifindex) : std::nullopt;
+                                   },
+                                   .names =
+                                       [&] {
+                                         std::vector<std::string> names;
+                                         for (const auto& link : snapshot->links) names.push_back(link.name);
+                                         return names;
+                                       }};
   auto config = ctd::load_config(arguments.config, interfaces);
   if (!config) {
     spdlog::error("{}", config.error().message());

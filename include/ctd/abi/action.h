@@ -8,38 +8,38 @@
 
 #include <ctd/abi/types.h>
 
-#define CTD_ACTIONS(X)                   \
-	X(END, end)                       \
-	X(DROP, drop)                     \
-	X(OUTPUT, output)                 \
-	X(CT, ct)                         \
-	X(CT_CLEAR, ct_clear)             \
-	X(RECIRC, recirc)                 \
-	X(ROUTE, route)                   \
-	X(STACK, stack)                   \
-	X(SET, set)                       \
-	X(PUSH_VLAN, push_vlan)           \
-	X(POP_VLAN, pop_vlan)             \
-	X(PUSH_MPLS, push_mpls)           \
-	X(POP_MPLS, pop_mpls)             \
-	X(PUSH_ETH, push_eth)             \
-	X(POP_ETH, pop_eth)               \
-	X(DEC_TTL, dec_ttl)               \
-	X(SET_TUNNEL, set_tunnel)         \
-	X(HASH, hash)                     \
-	X(SAMPLE, sample)                 \
-	X(CLONE, clone)                   \
-	X(TRUNC, trunc)                   \
-	X(CHECK_PKT_LEN, check_pkt_len)   \
-	X(METER, meter)                   \
-	X(USERSPACE, userspace)           \
+#define CTD_ACTIONS(X)                  \
+	X(END, end)                     \
+	X(DROP, drop)                   \
+	X(OUTPUT, output)               \
+	X(CT, ct)                       \
+	X(CT_CLEAR, ct_clear)           \
+	X(RECIRC, recirc)               \
+	X(ROUTE, route)                 \
+	X(STACK, stack)                 \
+	X(SET, set)                     \
+	X(PUSH_VLAN, push_vlan)         \
+	X(POP_VLAN, pop_vlan)           \
+	X(PUSH_MPLS, push_mpls)         \
+	X(POP_MPLS, pop_mpls)           \
+	X(PUSH_ETH, push_eth)           \
+	X(POP_ETH, pop_eth)             \
+	X(DEC_TTL, dec_ttl)             \
+	X(SET_TUNNEL, set_tunnel)       \
+	X(HASH, hash)                   \
+	X(SAMPLE, sample)               \
+	X(CLONE, clone)                 \
+	X(TRUNC, trunc)                 \
+	X(CHECK_PKT_LEN, check_pkt_len) \
+	X(METER, meter)                 \
+	X(USERSPACE, userspace)         \
 	X(CHAIN, chain)
 
 enum ctd_action_type {
 #define X(id, name) CTD_ACT_##id,
 	CTD_ACTIONS(X)
 #undef X
-		CTD_ACT_COUNT,
+	CTD_ACT_COUNT,
 };
 
 /* Flags of CTD_ACT_CT: which arguments are given. */
@@ -104,7 +104,8 @@ CTD_ASSERT_SIZE(struct ctd_action, 48);
 
 #define CTD_MAX_ACTIONS 32
 
-/* Map `flow_actions`: array; flows with equal lists share one. Index 0 is the empty list: drop. Written by the daemon. */
+/* Map `flow_actions`: array; flows with equal lists share one. Index 0 is the empty list: drop. Written by the daemon.
+ */
 struct ctd_action_list {
 	u32 count;
 	u32 refs; /* flows that use it; the daemon's */

@@ -30,7 +30,8 @@ CTD_ASSERT_SIZE(struct ctd_guard, 24);
 #define CTD_MAX_GUARD_MASKS 64
 #define CTD_GUARD_NONE 0xffffu /* no verdict: what the flows matched fits no guard */
 
-/* `pending` collects what has not been credited: packets in bits 40..63, bytes in bits 0..39. One atomic add a packet. */
+/* `pending` collects what has not been credited: packets in bits 40..63, bytes in bits 0..39. One atomic add a packet.
+ */
 #define CTD_PENDING_SHIFT 40
 #define CTD_PENDING(packets, bytes) (((u64)(packets) << CTD_PENDING_SHIFT) | (u64)(bytes))
 
@@ -95,8 +96,8 @@ struct ctd_next_hop {
 	u16 out_port;
 	u8 eth_dst[6];
 	u8 eth_src[6];
-	u8 family;  /* of `gateway` */
-	u8 l2_len;  /* 14, or 0 for a device without Ethernet header */
+	u8 family; /* of `gateway` */
+	u8 l2_len; /* 14, or 0 for a device without Ethernet header */
 	be16 vlan_tci;
 	struct ctd_addr gateway;
 	u8 reserved[16];

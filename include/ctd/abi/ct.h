@@ -75,7 +75,7 @@ enum ctd_conn_class {
 #define CTD_CTL(seq, cls, life) (((u32)(seq) << 8) | ((u32)(cls) << 4) | (u32)(life))
 
 /* Status bits; the names are those of the kernel's enum ip_conntrack_status. */
-#define CTD_STATUS(X)                      \
+#define CTD_STATUS(X)                       \
 	X(EXPECTED, 0x0001, "EXPECTED")     \
 	X(SEEN_REPLY, 0x0002, "SEEN_REPLY") \
 	X(ASSURED, 0x0004, "ASSURED")       \
@@ -90,7 +90,7 @@ enum ctd_status {
 };
 
 /* Protocol states; TCP's are the kernel's, in its order. Each protocol has its own numbering. */
-#define CTD_TCP_STATES(X)   \
+#define CTD_TCP_STATES(X)    \
 	X(NONE, 10)          \
 	X(SYN_SENT, 120)     \
 	X(SYN_RECV, 60)      \
@@ -105,21 +105,21 @@ enum ctd_tcp_state {
 #define X(name, timeout_s) CTD_TCP_##name,
 	CTD_TCP_STATES(X)
 #undef X
-		CTD_TCP_STATE_COUNT,
+	CTD_TCP_STATE_COUNT,
 };
 /* UDP, ICMP and all others. */
 #define CTD_OTHER_STATES(X) \
-	X(UNREPLIED, 120)    \
+	X(UNREPLIED, 120)   \
 	X(REPLIED, 120)
 enum ctd_other_state {
 #define X(name, timeout_s) CTD_OTHER_##name,
 	CTD_OTHER_STATES(X)
 #undef X
-		CTD_OTHER_STATE_COUNT,
+	CTD_OTHER_STATE_COUNT,
 };
 
 /* `ct_state` of a packet: the bits and names of OpenFlow's ct_state in Open vSwitch. */
-#define CTD_CT_STATES(X) \
+#define CTD_CT_STATES(X)      \
 	X(NEW, 0x01, "new")   \
 	X(EST, 0x02, "est")   \
 	X(REL, 0x04, "rel")   \

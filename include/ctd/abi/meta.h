@@ -28,16 +28,16 @@ CTD_ASSERT_SIZE(struct ctd_meta, 64);
 
 /* Map `ctd_rt`: array of one, mapped by userspace. */
 struct ctd_rt {
-	u32 version;   /* of rules, flows, routes: verdicts of another one are void. Daemon, atomic add */
-	u32 mask_list; /* 0 or 1: the published entry of `flow_mask_list`. Daemon */
-	u32 beat;      /* jiffies (low word) of the last sweep. BPF timer */
+	u32 version;     /* of rules, flows, routes: verdicts of another one are void. Daemon, atomic add */
+	u32 mask_list;   /* 0 or 1: the published entry of `flow_mask_list`. Daemon */
+	u32 beat;        /* jiffies (low word) of the last sweep. BPF timer */
 	u32 daemon_beat; /* jiffies (low word) when the daemon last said that it reads the tap. Daemon */
 	u32 high_water;  /* connection ids handed out so far: 1..high_water. BPF */
 	u32 sweep_at;    /* next id to look at. BPF timer */
 	u32 pad[2];
-	u64 free_head; /* free list of ids: (tag << 32) | first id. BPF */
-	s64 conns;     /* connections alive. BPF */
-	u64 sweeps;    /* whole rounds. BPF timer */
+	u64 free_head;   /* free list of ids: (tag << 32) | first id. BPF */
+	s64 conns;       /* connections alive. BPF */
+	u64 sweeps;      /* whole rounds. BPF timer */
 	u64 icmp_tokens; /* token bucket of ICMP errors: (jiffies << 32) | tokens. BPF */
 	u8 reserved[64];
 };

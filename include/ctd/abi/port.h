@@ -6,9 +6,9 @@
 #include <ctd/abi/types.h>
 
 enum ctd_port_flag {
-	CTD_PORT_ROUTED = 0x0001,  /* ingress and egress hooks; the host keeps its stack */
-	CTD_PORT_L3 = 0x0002,      /* no Ethernet header */
-	CTD_PORT_FAST4 = 0x0004,   /* IPv4 packets may use the verdict cache in zone `fast_zone` */
+	CTD_PORT_ROUTED = 0x0001, /* ingress and egress hooks; the host keeps its stack */
+	CTD_PORT_L3 = 0x0002,     /* no Ethernet header */
+	CTD_PORT_FAST4 = 0x0004,  /* IPv4 packets may use the verdict cache in zone `fast_zone` */
 	CTD_PORT_FAST6 = 0x0008,
 	CTD_PORT_RPF_STRICT = 0x0010,
 	CTD_PORT_RPF_LOOSE = 0x0020,
@@ -25,7 +25,7 @@ struct ctd_port {
 	u16 fast_zone;
 	u8 mac[6];
 	u16 pad;
-	be32 addr4;            /* primary address, 0 none: masquerade and ICMP errors use it */
+	be32 addr4; /* primary address, 0 none: masquerade and ICMP errors use it */
 	u32 pad2;
 	struct ctd_addr addr6; /* preferred global address, zero none */
 	struct ctd_addr addr6_ll;
@@ -41,7 +41,7 @@ CTD_ASSERT_SIZE(struct ctd_port, 64);
 
 /* Map `port_limits`: array, index = port number: the token bucket of upcalls. `tokens` and `filled` written by BPF. */
 struct ctd_port_limit {
-	u32 rate;  /* upcalls a second */
+	u32 rate; /* upcalls a second */
 	u32 burst;
 	u32 tokens;
 	u32 filled; /* jiffies (low word) */

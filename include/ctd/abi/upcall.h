@@ -4,10 +4,10 @@
  *
  *     vnet header | Ethernet header | struct ctd_packet_meta | layer 3 and up
  *
- * The daemon reads a miss, installs a flow and writes the same bytes back; the datapath takes the metadata off, restores
- * the packet's state and goes on where it left. The Ethernet type before the metadata is CTD_ETH_P_UPCALL upwards. Downwards it
- * is IPv6's for IPv6 and IPv4's for all others (the kernel strips room only from IP packets); the packet's own one is in
- * the metadata.
+ * The daemon reads a miss, installs a flow and writes the same bytes back; the datapath takes the metadata off,
+ * restores the packet's state and goes on where it left. The Ethernet type before the metadata is CTD_ETH_P_UPCALL
+ * upwards. Downwards it is IPv6's for IPv6 and IPv4's for all others (the kernel strips room only from IP packets); the
+ * packet's own one is in the metadata.
  */
 #ifndef CTD_ABI_UPCALL_H
 #define CTD_ABI_UPCALL_H
@@ -17,7 +17,7 @@
 #include <ctd/abi/types.h>
 
 #define CTD_UPCALL_MAGIC 0x75706374u /* "tcpu" */
-#define CTD_ETH_P_UPCALL 0x88b5u      /* IEEE 802 local experimental: it never leaves the host */
+#define CTD_ETH_P_UPCALL 0x88b5u     /* IEEE 802 local experimental: it never leaves the host */
 
 enum ctd_upcall_kind {
 	CTD_UPCALL_MISS = 1,

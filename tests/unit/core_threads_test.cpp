@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rules of concurrency, on two CPUs: threads that run packets at the same time, a third that ages. Run under the
+// thread sanitizer too.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <functional>
+#include <random>
+#include <thread>
+
+#include "core_world.hpp"
+#include "packet_check.hpp"
+
+namespace ctd::test {
+namespace {
+
+// Packets for several threads; no gtest and no World::run() in there.
+int run_raw(std::uint32_t port, const Packet& p, native_entry entry = NATIVE_INGRESS) {
+  NativePacket n = to_native(p);
+  const u8 mac[6] = {2, 0, 0, 0, 0, static_cast<u8>(0x10 + port)};
+  std::copy(mac, mac + 6, n->head);
+  n->ifindex = kIfindexOf + port;
+  if (entry == NATIVE_INGRESS) n->ingress_ifindex = n->ifindex;
+  int verdict = native_run(n.get(), entry);
+  if (verdict == TC_ACT_REDIRECT && !wrong_with(from_native(*n)).empty()) return -1;
+  return verdict;
+}
+
+void on_two_cpus(const std::function<void(u32)>& f) {
+  std::atomic<int> ready{0};
+  auto body = [&](u32 cpu) {
+    native_set_cpu(cpu);
+    ready++;
+    while (ready < 2) {
+    }
+    f(cpu);
+  };
+  std::thread other(body, 1);
+  body(0);
+  other.join();
+  native_set_cpu(0);
+}
+
+Packet out_packet(std::uint16_t port, std::uint8_t flags = 0) {
+  PacketBuilder b = frame().ipv4();
+  return (flags ? b.tcp({.sport = port, .dport = 80, .flags = flags}) : b.udp({.sport = port, .dport = 53})).payload(4).build();
+}
+Packet in_packet(std::uint16_t port, std::uint8_t flags = 0) {
+  PacketBuilder b = frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"});
+  return (flags ? b.tcp({.sport = 80, .dport = port, .flags = flags}) : b.udp({.sport = 53, .dport = port})).payload(4).build();
+}
+
+TEST(TwoCpus, TheSameFirstPacketMakesOneConnection) {
+  World w({.native = {.conn_capacity = 1024, .unanswered_quota = 1000}});
+  constexpr std::uint16_t kCount = 400;
+  std::atomic<int> wrong{0};
+  on_two_cpus([&](u32) {
+    for (std::uint16_t i = 0; i < kCount; i++)
+      if (run_raw(kLan, out_packet(static_cast<std::uint16_t>(2000 + i))) != TC_ACT_REDIRECT) wrong++;
+  });
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(w.connections().size(), kCount);
+  std::uint64_t packets = 0;
+  for (const ctd_conn* c : w.connections()) packets += c->count[0].packets;
+  EXPECT_EQ(packets, 2u * kCount) << "counters are atomic";
+  EXPECT_EQ(w.broken(), "");
+}
+
+// Without translation, two first packets in opposite directions are one connection.
+TEST(TwoCpus, OppositeFirstPacketsMakeOneConnection) {
+  World w({.native = {.conn_capacity = 1024, .unanswered_quota = 1000}});
+  w.remove_flows();
+  for (u32 in : {kLan, kDmz}) {
+    Match m;
+    m.key.in_port = in;
+    m.key.eth_type = __builtin_bswap16(0x0800);
+    w.add_flow(m, {act_ct({.flags = CTD_CTF_COMMIT}), act_route()});
+  }
+  constexpr std::uint16_t kCount = 400;
+  std::atomic<int> wrong{0};
+  on_two_cpus([&](u32 cpu) {
+    for (std::uint16_t i = 0; i < kCount; i++) {
+      auto port = static_cast<std::uint16_t>(2000 + i);
+      Packet there = frame().ipv4({.dst = "10.3.0.2"}).udp({.sport = port, .dport = 53}).build();
+      Packet back = frame().ipv4({.src = "10.3.0.2", .dst = "10.1.0.2"}).udp({.sport = 53, .dport = port}).build();
+      if (run_raw(cpu ? kDmz : kLan, cpu ? back : there) != TC_ACT_REDIRECT) wrong++;
+    }
+  });
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(w.connections().size(), kCount);
+  EXPECT_EQ(w.broken(), "");
+}
+
+// Two CPUs never give one mapping to two clients.
+TEST(TwoCpus, MappingsAreUnique) {
+  World w({.native = {.conn_capacity = 1024, .unanswered_quota = 1000}});
+  constexpr std::uint16_t kCount = 400;
+  std::atomic<int> wrong{0};
+  on_two_cpus([&](u32 cpu) {
+    for (std::uint16_t i = 0; i < kCount; i++) {
+      auto port = static_cast<std::uint16_t>(2000 + i);
+      Packet p = frame().ipv4({.src = cpu ? "10.1.0.3" : "10.1.0.2"}).udp({.sport = port}).build();
+      if (run_raw(kLan, p) != TC_ACT_REDIRECT) wrong++;
+    }
+  });
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(w.connections().size(), 2u * kCount);
+  EXPECT_EQ(w.broken(), "");
+}
+
+class Storm : public testing::TestWithParam<bool> {};
+
+// Both directions of few connections on two CPUs, born and killed all the time, while a third CPU ages and flushes.
+TEST_P(Storm, NothingIsLostOrTornApart) {
+  World w({.native = {.conn_capacity = 64, .unanswered_quota = 12, .answered_quota = 12, .cache_entries = 16}, .fast = GetParam()});
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0};
+  std::thread timer([&] {
+    native_set_cpu(2);
+    std::mt19937 rng(3);
+    while (!stop) {
+      native_sweep_tick();
+      native_advance(rng() % 8 ? 1 : 700);
+      __atomic_store_n(&w.rt().daemon_beat, static_cast<u32>(native_jiffies()), __ATOMIC_RELAXED);
+      if (rng() % 512 == 0) native_flush();
+      std::this_thread::yield();
+    }
+  });
+  on_two_cpus([&](u32 cpu) {
+    std::mt19937 rng(cpu + 1);
+    constexpr std::uint8_t kF[] = {0, 0, 0, kSyn, kSyn | kAck, kAck, kAck, kAck, kFin | kAck, kRst};
+    for (int i = 0; i < 6000; i++) {
+      auto port = static_cast<std::uint16_t>(2000 + rng() % 20);
+      std::uint8_t flags = kF[rng() % std::size(kF)];
+      int verdict = rng() % 2 ? run_raw(kLan, out_packet(port, flags)) : run_raw(kWan, in_packet(port, flags));
+      if (verdict == -1) wrong++;
+    }
+  });
+  stop = true;
+  timer.join();
+  EXPECT_EQ(wrong, 0) << "packets left with a wrong checksum";
+  native_flush();
+  w.sweep(4);
+  EXPECT_EQ(w.connections().size(), 0u);
+  EXPECT_EQ(w.tuple4.size(), 0u);
+  EXPECT_EQ(w.broken(), "");
+}
+INSTANTIATE_TEST_SUITE_P(FastAndSlow, Storm, testing::Bool(), [](const auto& row) { return row.param ? "Fast" : "Slow"; });
+
+TEST(TwoCpus, IdsAreNeverHandedOutTwice) {
+  World w({.native = {.conn_capacity = 300}});
+  std::atomic<u8> owner[301] = {};
+  std::atomic<int> twice{0};
+  on_two_cpus([&](u32 cpu) {
+    std::vector<u32> mine;
+    std::mt19937 rng(cpu);
+    for (int i = 0; i < 20000; i++) {
+      if (rng() % 2 && mine.size() < 140) {
+        u32 id = native_id_alloc();
+        if (!id) continue;
+        if (owner[id].exchange(1)) twice++;
+        mine.push_back(id);
+      } else if (!mine.empty()) {
+        u32 id = mine.back();
+        mine.pop_back();
+        owner[id] = 0;
+        native_id_free(id);
+      }
+    }
+    for (u32 id : mine) native_id_free(id);
+  });
+  EXPECT_EQ(twice, 0);
+  EXPECT_EQ(w.broken(), "");
+}
+
+}  // namespace
+}  // namespace ctd::test
