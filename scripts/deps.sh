@@ -19,7 +19,7 @@ build=(
 traffic=(
   iproute2 procps util-linux ethtool nftables conntrack tcpdump
   iperf3 curl netcat-openbsd iputils-ping iputils-tracepath traceroute
-  jq python3 python3-scapy
+  jq python3 python3-scapy python3-jsonschema
 )
 kernels=(qemu-system-x86 qemu-system-common busybox-static)
 

@@ -37,9 +37,9 @@ struct FloodOptions {
 };
 
 struct Settling {
-  std::uint32_t laps = 3;       // packets of each flow and direction
-  std::uint32_t burst = 32768;  // first packets sent before their answers
-  std::uint32_t pause_ms = 0;   // before the last lap
+  std::uint32_t laps = 1;      // packets of each flow and direction
+  std::uint32_t burst = 1;     // first packets sent before their answers
+  std::uint32_t pause_ms = 0;  // before the last lap
 };
 
 enum class Direction { kOriginal, kReply };

@@ -49,7 +49,8 @@ Result<nlohmann::json> obey(Flood& flood, std::uint32_t flows, const std::string
   std::istringstream words(line);
   std::string verb;
   words >> verb;
-  if (Settling settling; verb == "settle" && words >> settling.laps >> settling.burst >> settling.pause_ms)
+  if (Settling settling;
+      verb == "settle" && words >> settling.laps >> settling.burst >> settling.pause_ms && settling.burst)
     return nlohmann::json(CTD_TRY(flood.settle(settling)));
   if (std::uint64_t packets = 0; verb == "measure" && words >> packets && packets <= kMostPackets)
     return measure(flood, flows, packets);

@@ -9,7 +9,8 @@ from statistics import median
 from lab import BenchError
 from udp import DIRECTIONS
 
-PEER, BARE, FLOOR = "nft", "redirect", "drop"
+OWN, PEER, BARE, FLOOR = "ctd", "nft", "redirect", "drop"
+BUDGET_NS = {100: 80, 1_000_000: 450}  # that ctd may add to a bare redirect, by flows
 MARKS = ("<!-- path benchmark: begin, written by scripts/bench.sh -->",
          "<!-- path benchmark: end -->")
 
@@ -148,6 +149,30 @@ def tcp_table(figures: list[dict], titles: dict) -> str:
     return _table(header, lines)
 
 
+def goals(figures: dict) -> list[str]:
+    """What ctd is meant to reach, and whether this run saw it."""
+    lines = []
+
+    def line(met: bool, what: str) -> None:
+        lines.append(f"- {'met' if met else 'MISSED'}: {what}")
+
+    for flows, rows_of_flows in figures["udp"].items():
+        own = next((row for row in rows_of_flows if row["path"] == OWN), None)
+        if own and own["to_peer"]:
+            line(own["to_peer"] < 1, "64-byte packets cost less than through nft, "
+                                     f"{flows:,} flows: {own['to_peer']:.2f} of it")
+        if own and own["over_redirect_ns"] and flows in BUDGET_NS:
+            line(own["over_redirect_ns"] <= BUDGET_NS[flows],
+                 f"tracking and NAT add at most {BUDGET_NS[flows]} ns to a bare redirect, "
+                 f"{flows:,} flows: {own['over_redirect_ns']:.0f} ns")
+    own = next((row for row in figures["tcp"] if row["path"] == OWN), None)
+    for way in ("up", "down"):
+        if own and "to_peer" in own[way]:
+            line(own[way]["to_peer"] >= 1, f"TCP bulk {way} is at least as fast as through nft: "
+                                           f"{own[way]['to_peer']:.2f} of it")
+    return lines
+
+
 def text(report: dict, titles: dict) -> str:
     machine = report["machine"]
     parts = [f"{report['date']}, Linux {machine['kernel']}, {machine['cores']} cores of "
@@ -159,6 +184,8 @@ def text(report: dict, titles: dict) -> str:
     if report["tcp_table"]:
         parts += [f"TCP bulk (iperf3), median of {report['tcp_rounds']} rounds:",
                   report["tcp_table"]]
+    if reached := goals(report["figures"]):
+        parts += ["Goals of ctd:", "\n".join(reached)]
     return "\n\n".join(parts)
 
 

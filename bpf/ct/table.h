@@ -181,7 +181,30 @@ static __always_inline void check_set(u32 id, u32 due)
 		write_once(*check, due ? due : 1);
 }
 
-/* A dead record whose tuples could not be taken out: nothing revives it, and the sweep tries again. */
+#define LOCK_SPINS 64
+
+/* 1 if the record is locked now and still the one that `ctl`'s sequence names. */
+static __always_inline int conn_lock(struct ctd_conn *conn, u32 ctl)
+{
+	for (int i = 0; i < LOCK_SPINS; i++) {
+		if (atomic_cmpxchg(&conn->lock, 0, 1) == 0) {
+			u32 now = read_once(conn->ctl);
+
+			if (CTD_CTL_SEQ(now) == CTD_CTL_SEQ(ctl) && CTD_CTL_LIFE(now) != CTD_CONN_FREE)
+				return 1;
+			atomic_xchg(&conn->lock, 0);
+			return 0;
+		}
+	}
+	return 0;
+}
+
+static __always_inline void conn_unlock(struct ctd_conn *conn)
+{
+	atomic_xchg(&conn->lock, 0);
+}
+
+/* A dead record that could not be taken apart now: the sweep tries again. */
 static __always_inline void conn_linger(struct ctd_conn *conn, u32 id, u32 ctl)
 {
 	write_once(conn->timeout, 0);
@@ -199,9 +222,15 @@ CTD_GLOBAL int conn_destroy(u32 id)
 
 	if (!conn || !rt)
 		return 0;
-	ctl = conn->ctl;
+	ctl = read_once(conn->ctl);
+	/* A packet that found the connection alive may still be writing to it. */
+	if (!conn_lock(conn, ctl)) {
+		conn_linger(conn, id, ctl);
+		return 0;
+	}
 	conn_drop_verdicts(id);
 	if (tuple_release(&conn->orig, id) || tuple_release(&conn->reply, id)) {
+		conn_unlock(conn);
 		conn_linger(conn, id, ctl);
 		return 0;
 	}
@@ -212,6 +241,7 @@ CTD_GLOBAL int conn_destroy(u32 id)
 		write_once(*check, 0);
 	mem_barrier();
 	write_once(conn->ctl, CTD_CTL(CTD_CTL_SEQ(ctl) + 1, 0, CTD_CONN_FREE));
+	conn_unlock(conn);
 	id_free(id, conn);
 	return 1;
 }
@@ -242,29 +272,6 @@ static __always_inline int conn_reap(struct ctd_conn *conn, u32 id)
 static __always_inline int conn_kill(struct ctd_conn *conn, u32 id, u32 ctl)
 {
 	return conn_make_dead(conn, ctl) && conn_reap(conn, id);
-}
-
-#define LOCK_SPINS 64
-
-/* 1 if the record is locked now and still the one that `ctl`'s sequence names. */
-static __always_inline int conn_lock(struct ctd_conn *conn, u32 ctl)
-{
-	for (int i = 0; i < LOCK_SPINS; i++) {
-		if (atomic_cmpxchg(&conn->lock, 0, 1) == 0) {
-			u32 now = read_once(conn->ctl);
-
-			if (CTD_CTL_SEQ(now) == CTD_CTL_SEQ(ctl) && CTD_CTL_LIFE(now) != CTD_CONN_FREE)
-				return 1;
-			atomic_xchg(&conn->lock, 0);
-			return 0;
-		}
-	}
-	return 0;
-}
-
-static __always_inline void conn_unlock(struct ctd_conn *conn)
-{
-	atomic_xchg(&conn->lock, 0);
 }
 
 #endif

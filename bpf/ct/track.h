@@ -35,7 +35,7 @@ static __always_inline void conn_refresh(struct ctd_conn *conn, u8 dir, u32 byte
 /* A shorter timeout must reach the sweep: it only looks when the old one is due. */
 static __always_inline void conn_set_timeout(struct ctd_conn *conn, u32 id, u32 timeout)
 {
-	u32 old = conn->timeout;
+	u32 old = read_once(conn->timeout);
 
 	write_once(conn->timeout, timeout);
 	if (timeout < old)
@@ -75,7 +75,7 @@ static __always_inline int track_tcp(struct found *f, const struct packet *pkt)
 	conn->tcp_last_flags = pkt->tcp_flags;
 	conn->tcp_last_seq = pkt->tcp_seq;
 	conn->tcp_last_ack = pkt->tcp_ack;
-	conn->state = (u8)next;
+	write_once(conn->state, (u8)next);
 	if (next == CTD_TCP_CLOSE && old == CTD_TCP_SYN_SENT && f->dir == CTD_DIR_REPLY)
 		atomic_or(&conn->status, CTD_STATUS_SEEN_REPLY); /* refused: no reason to promote it */
 	if (old != next)
@@ -83,7 +83,7 @@ static __always_inline int track_tcp(struct found *f, const struct packet *pkt)
 	conn_unlock(conn);
 
 	if (next == CTD_TCP_ESTABLISHED && (old == CTD_TCP_SYN_RECV || old == CTD_TCP_ESTABLISHED) &&
-	    (conn->status & CTD_STATUS_SEEN_REPLY) && !(conn->status & CTD_STATUS_ASSURED)) {
+	    (read_once(conn->status) & CTD_STATUS_SEEN_REPLY) && !(read_once(conn->status) & CTD_STATUS_ASSURED)) {
 		atomic_or(&conn->status, CTD_STATUS_ASSURED);
 		conn_promote(conn, f->id, &f->ctl, CTD_CLASS_ASSURED);
 	}
@@ -97,8 +97,8 @@ static __always_inline int track_tcp(struct found *f, const struct packet *pkt)
 
 static __always_inline void udp_assure(struct ctd_conn *conn, u32 id, u32 *ctl)
 {
-	if (conn->orig.proto == IPPROTO_UDP && !(conn->status & CTD_STATUS_ASSURED) &&
-	    conn->state == CTD_OTHER_REPLIED && now_jiffies() - conn->start > UDP_STREAM_S * ctd_config.hz) {
+	if (conn->orig.proto == IPPROTO_UDP && !(read_once(conn->status) & CTD_STATUS_ASSURED) &&
+	    read_once(conn->state) == CTD_OTHER_REPLIED && now_jiffies() - conn->start > UDP_STREAM_S * ctd_config.hz) {
 		atomic_or(&conn->status, CTD_STATUS_ASSURED);
 		conn_promote(conn, id, ctl, CTD_CLASS_ASSURED);
 	}
@@ -108,7 +108,7 @@ static __always_inline void track_other(struct found *f)
 {
 	struct ctd_conn *conn = f->conn;
 
-	if (f->dir == CTD_DIR_REPLY && conn->state != CTD_OTHER_REPLIED) {
+	if (f->dir == CTD_DIR_REPLY && read_once(conn->state) != CTD_OTHER_REPLIED) {
 		write_once(conn->state, CTD_OTHER_REPLIED);
 		conn_set_timeout(conn, f->id, timeout_of(conn->orig.proto, CTD_OTHER_REPLIED));
 	}
@@ -120,12 +120,12 @@ static __always_inline void track_other(struct found *f)
 
 static __always_inline u8 conn_settled(const struct ctd_conn *conn, const struct packet *pkt, u8 dir)
 {
-	if (conn->helper || !(conn->status & CTD_STATUS_SEEN_REPLY))
+	if (conn->helper || !(read_once(conn->status) & CTD_STATUS_SEEN_REPLY))
 		return 0;
-	if (pkt->flags & PACKET_OPTIONS || pkt->frag || conn->count[dir & 1].packets < SETTLE_PACKETS)
+	if (pkt->flags & PACKET_OPTIONS || pkt->frag || read_once(conn->count[dir & 1].packets) < SETTLE_PACKETS)
 		return 0;
 	if (conn->orig.proto == IPPROTO_TCP)
-		return conn->state == CTD_TCP_ESTABLISHED && (conn->status & CTD_STATUS_ASSURED) &&
+		return read_once(conn->state) == CTD_TCP_ESTABLISHED && (read_once(conn->status) & CTD_STATUS_ASSURED) &&
 		       !(pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
 	return conn->orig.proto == IPPROTO_UDP;
 }
@@ -139,7 +139,7 @@ static __always_inline int track_known(struct scratch *s, struct found *f)
 		result = track_tcp(f, &s->pkt);
 	if (result == TRACK_INVALID || result == TRACK_REOPEN)
 		return result;
-	if (f->dir == CTD_DIR_REPLY && !(conn->status & CTD_STATUS_SEEN_REPLY)) {
+	if (f->dir == CTD_DIR_REPLY && !(read_once(conn->status) & CTD_STATUS_SEEN_REPLY)) {
 		atomic_or(&conn->status, CTD_STATUS_SEEN_REPLY);
 		conn_promote(conn, f->id, &f->ctl, CTD_CLASS_ANSWERED);
 	}
@@ -151,7 +151,7 @@ static __always_inline int track_known(struct scratch *s, struct found *f)
 	if (f->dir == CTD_DIR_REPLY)
 		s->ct.state |= CTD_CS_EST | CTD_CS_RPL;
 	else
-		s->ct.state |= conn->status & CTD_STATUS_SEEN_REPLY ? CTD_CS_EST : CTD_CS_NEW;
+		s->ct.state |= read_once(conn->status) & CTD_STATUS_SEEN_REPLY ? CTD_CS_EST : CTD_CS_NEW;
 	s->settle = result == TRACK_OK && conn_settled(conn, &s->pkt, f->dir);
 	return result;
 }

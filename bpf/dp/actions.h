@@ -6,6 +6,7 @@
 #ifndef CTD_DP_ACTIONS_H
 #define CTD_DP_ACTIONS_H
 
+#include "dp/key.h"
 #include "dp/output.h"
 
 /* What the loop ends with: a program's verdict, or a stage to go to (negative). */

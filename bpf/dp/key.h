@@ -3,6 +3,7 @@
 #ifndef CTD_DP_KEY_H
 #define CTD_DP_KEY_H
 
+#include "core/maps.h"
 #include "core/parse.h"
 
 static __always_inline void key_set_l4(struct ctd_flow_key *key, const struct packet *pkt)
@@ -78,6 +79,37 @@ static __always_inline void key_build(CTX *ctx, struct scratch *s)
 		key_set_l4(key, pkt);
 	} else if (pkt->eth_type == host_htons(ETH_P_ARP)) {
 		key_set_arp(ctx, key, pkt);
+	}
+}
+
+/* What ct() and NAT changed, in the flow key. */
+static __always_inline void key_set_ct(struct scratch *s)
+{
+	struct ctd_flow_key *key = &s->key.key;
+	struct ctd_conn *conn = conn_get(s->ct.conn);
+
+	key->ct_state = s->ct.state;
+	key->ct_zone = s->ct.zone;
+	key->ct_mark = 0;
+	__builtin_memset(key->ct_label, 0, sizeof(key->ct_label));
+	__builtin_memset(&key->ct_orig_src, 0, 2 * sizeof(struct ctd_addr));
+	key->ct_orig_proto = 0;
+	key->ct_orig_sport = 0;
+	key->ct_orig_dport = 0;
+	if (s->ct.conn && conn) {
+		key->ct_mark = conn->mark;
+		__builtin_memcpy(key->ct_label, conn->label, sizeof(key->ct_label));
+		key->ct_orig_src = conn->orig.src;
+		key->ct_orig_dst = conn->orig.dst;
+		key->ct_orig_proto = conn->orig.proto;
+		key->ct_orig_sport = conn->orig.sport;
+		key->ct_orig_dport = conn->orig.dport;
+	}
+	key->ip_src = s->pkt.tuple.src;
+	key->ip_dst = s->pkt.tuple.dst;
+	if (!proto_is_icmp(s->pkt.tuple.proto)) {
+		key->sport = s->pkt.tuple.sport;
+		key->dport = s->pkt.tuple.dport;
 	}
 }
 

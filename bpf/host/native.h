@@ -122,6 +122,8 @@ s64 native_csum_diff(const be32 *from, u32 from_size, const be32 *to, u32 to_siz
 
 #ifdef __cplusplus
 }
+/* The rest of the vocabulary is code in C: C++ that includes core/scratch.h gets its types only. */
+#define CTD_HOST_H
 #else
 
 #include <linux/in.h>

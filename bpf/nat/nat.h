@@ -39,16 +39,12 @@ static __always_inline int nat_related(CTX *ctx, struct scratch *s, const struct
 	return rewrite(ctx, &s->pkt, &outer) ? CTD_DROP_REWRITE : CTD_DROP_NONE;
 }
 
-/* Translates the packet in place. Answers a drop reason. */
-static __always_inline int nat_apply(CTX *ctx, struct scratch *s)
+static __always_inline int nat_packet(CTX *ctx, struct scratch *s, const struct ctd_conn *conn)
 {
-	struct ctd_conn *conn = conn_get(s->ct.conn);
 	struct ctd_tuple to;
 
-	if (!conn || !(conn->status & (CTD_STATUS_SRC_NAT | CTD_STATUS_DST_NAT)))
+	if (!(read_once(conn->status) & (CTD_STATUS_SRC_NAT | CTD_STATUS_DST_NAT)))
 		return CTD_DROP_NONE;
-	if (CTD_CTL_SEQ(read_once(conn->ctl)) != s->ct.conn_seq)
-		return CTD_DROP_CT_CLASH; /* the connection ended in between */
 	if (s->ct.state & CTD_CS_REL)
 		return nat_related(ctx, s, conn);
 	tuple_invert(&to, s->ct.dir ? &conn->orig : &conn->reply);
@@ -56,6 +52,20 @@ static __always_inline int nat_apply(CTX *ctx, struct scratch *s)
 	if (!s->ct.nat_done)
 		return CTD_DROP_NONE;
 	return rewrite(ctx, &s->pkt, &to) ? CTD_DROP_REWRITE : CTD_DROP_NONE;
+}
+
+/* Translates the packet in place. Answers a drop reason. */
+static __always_inline int nat_apply(CTX *ctx, struct scratch *s)
+{
+	struct ctd_conn *conn = conn_get(s->ct.conn);
+	int reason;
+
+	if (!conn)
+		return CTD_DROP_CT_CLASH;
+	reason = nat_packet(ctx, s, conn);
+	mem_barrier();
+	/* The connection may have ended in between, and what was read of it be another's: nothing of that may leave. */
+	return CTD_CTL_SEQ(read_once(conn->ctl)) == s->ct.conn_seq ? reason : CTD_DROP_CT_CLASH;
 }
 
 #endif

@@ -56,9 +56,25 @@ static __always_inline void same_kind(u32 port, u32 *min, u32 *max)
 	}
 }
 
+/* An address of the range: always the same one for a client, as RFC 4787 REQ-2 (paired) asks. */
+static __always_inline struct ctd_addr range_pick(const struct ctd_nat_args *args, const struct ctd_addr *client)
+{
+	u64 h = ctd_hash_end(ctd_hash_step(ctd_hash_step(ctd_config.seed, client->q[0]), client->q[1]));
+	struct ctd_addr addr = args->min_addr;
+	u32 min, size;
+	/* The last 32 bits count; a range has one prefix. */
+	be32 *low = args->family == CTD_IPV4 ? &addr.w[0] : &addr.w[3];
+
+	min = host_ntohl(*low);
+	size = host_ntohl(args->family == CTD_IPV4 ? args->max_addr.w[0] : args->max_addr.w[3]) - min + 1;
+	if (size > 1)
+		*low = host_htonl(min + (u32)h % size);
+	return addr;
+}
+
 /*
- * Sets the reply tuple's addresses and ports by `args` (NULL: as they are) and inserts it. Answers a drop reason;
- * CTD_DROP_CT_CLASH if the tuple has no port that could give way.
+ * Sets the reply tuple's addresses and ports by `args` and inserts it. Answers a drop reason; masquerade: the address of
+ * the port it leaves by.
  */
 static __always_inline int nat_reserve(struct ctd_conn *conn, u32 id, const struct ctd_nat_args *args,
 				       const struct ctd_addr *masquerade)
@@ -67,12 +83,15 @@ static __always_inline int nat_reserve(struct ctd_conn *conn, u32 id, const stru
 	struct ctd_tuple *reply = &conn->reply;
 	u32 max = 65535, port;
 
+	if (args->flags & CTD_NAT_ADDR && args->family != conn->orig.family)
+		return CTD_DROP_NAT_NO_ADDRESS;
 	if (args->flags & CTD_NAT_MASQUERADE)
 		reply->dst = *masquerade;
 	else if (args->flags & CTD_NAT_SRC && args->flags & CTD_NAT_ADDR)
-		reply->dst = args->min_addr;
+		reply->dst = range_pick(args, &conn->orig.src);
 	else if (args->flags & CTD_NAT_DST) {
-		reply->src = args->min_addr;
+		if (args->flags & CTD_NAT_ADDR)
+			reply->src = range_pick(args, &conn->orig.src);
 		if (args->flags & CTD_NAT_PORTS && !proto_is_icmp(reply->proto))
 			reply->sport = host_htons(args->min_port);
 	}

@@ -51,7 +51,8 @@ struct native_table {
 	u32 elements; /* max_entries and what updates need besides */
 	u32 *bucket;
 	u32 mask;
-	u32 free;
+	u32 free;  /* elements that were deleted, the last first */
+	u32 fresh; /* elements from here on were never used */
 	u32 count;
 	u64 stamp;
 	int lock;
@@ -128,30 +129,48 @@ static void hash_init(struct native_map *map, struct native_table *t)
 	t->memory = must_calloc(t->elements, t->stride);
 	t->bucket = must_calloc(buckets, sizeof(u32));
 	t->mask = buckets - 1;
-	for (u32 i = 0; i < buckets; i++)
-		t->bucket[i] = NIL;
-	for (u32 i = 0; i < t->elements; i++)
-		element_at(t, i)->next = i + 1 < t->elements ? i + 1 : NIL;
-	t->free = 0;
+}
+
+static void array_init(struct native_map *map, struct native_table *t)
+{
+	t->stride = round8(map->value_size);
+	t->elements = map->max_entries;
+	t->memory = must_calloc((size_t)t->elements * (is_percpu(map) ? NATIVE_MAX_CPUS : 1), t->stride);
+}
+
+/* As new. */
+static void table_clear(struct native_map *map, struct native_table *t)
+{
+	t->count = t->fresh = t->lock = 0;
+	t->stamp = 0;
+	t->fail_times = 0;
+	t->free = NIL;
+	if (is_hash(map))
+		memset(t->bucket, 0xff, ((size_t)t->mask + 1) * sizeof(u32)); /* NIL */
+	else
+		memset(t->memory, 0, (size_t)t->elements * (is_percpu(map) ? NATIVE_MAX_CPUS : 1) * t->stride);
+}
+
+static bool fits(const struct native_map *map, const struct native_table *t)
+{
+	return t && t->elements == map->max_entries + (is_hash(map) ? NATIVE_MAX_CPUS : 0);
 }
 
 void native_maps_reset(void)
 {
 	random_failures = 0;
 	for (struct native_map *map = all_maps; map; map = map->next) {
-		struct native_table *t;
-
-		table_free(map->table);
-		t = map->table = must_calloc(1, sizeof(*t));
 		if (!map->max_entries)
 			map->max_entries = map->declared;
-		if (is_hash(map)) {
-			hash_init(map, t);
-		} else {
-			t->stride = round8(map->value_size);
-			t->elements = map->max_entries;
-			t->memory = must_calloc((size_t)t->elements * (is_percpu(map) ? NATIVE_MAX_CPUS : 1), t->stride);
+		if (!fits(map, map->table)) {
+			table_free(map->table);
+			map->table = must_calloc(1, sizeof(*map->table));
+			if (is_hash(map))
+				hash_init(map, map->table);
+			else
+				array_init(map, map->table);
 		}
+		table_clear(map, map->table);
 	}
 }
 
@@ -284,10 +303,13 @@ UNTRACED static long hash_update(struct native_map *map, const void *key, const 
 		hash_evict(t);
 	}
 	i = t->free;
-	if (i == NIL)
+	if (i == NIL && t->fresh == t->elements)
 		return -E2BIG;
+	if (i == NIL)
+		i = t->fresh++;
+	else
+		t->free = element_at(t, i)->next;
 	e = element_at(t, i);
-	t->free = e->next;
 	copy(key_of(e), key, map->key_size);
 	copy(value_of(map, e), value, map->value_size);
 	e->hash = hash;
@@ -394,7 +416,7 @@ bool native_map_next(struct native_map *map, u32 *at, const void **key, void **v
 {
 	struct native_table *t = map->table;
 
-	while (*at < t->elements) {
+	while (*at < t->fresh) {
 		struct element *e = element_at(t, (*at)++);
 
 		if (e->used) {

@@ -11,15 +11,10 @@
 #include "host/native.h"
 
 #ifdef __cplusplus
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpointer-arith"
+extern "C" {
 #endif
 #include "core/config.h"
 #include "core/scratch.h"
-#ifdef __cplusplus
-#pragma GCC diagnostic pop
-extern "C" {
-#endif
 
 #define NATIVE_MAX_CPUS 4
 #define NATIVE_TAP_IFINDEX 1000

@@ -18,6 +18,8 @@ def open_socket(space, kind, address, port=0, device=None):
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if device:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     made.settimeout(10)
     made.bind((address, port))
     return made

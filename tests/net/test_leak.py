@@ -140,7 +140,7 @@ class LeakTest(LabTest):
         def many_shapes(_):
             # Every TOS is a flow of its own where rules look at it; unknown protocols and flags for the rest.
             wire.send(IP(src=CLIENT, dst=f"10.0.{source.randrange(256)}.{source.randrange(1, 255)}",
-                         proto=source.randrange(256), tos=source.randrange(256), ttl=source.randrange(2, 255)) / b"x" * 20)
+                         proto=source.randrange(256), tos=source.randrange(256), ttl=source.randrange(2, 255)) / (b"x" * 20))
             wire.send(IPv6(src=f"fd01::{source.randrange(1, 65536):x}", dst=f"fd02::{source.randrange(1, 65536):x}",
                            tc=source.randrange(256), nh=source.randrange(61, 256)) / (b"y" * 20))
 

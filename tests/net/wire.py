@@ -70,9 +70,9 @@ def checksum_fault(frame):
 class Capture:
     """What a device receives (or all that passes it) from now on, as frames in order of arrival."""
 
-    def __init__(self, space, device, outgoing=False, keep=None):
+    def __init__(self, space, device, outgoing=False, limit=1_000_000):
         self.outgoing = outgoing
-        self.keep = keep  # keep(frame): true for the frames that are kept
+        self.limit = limit  # frames that are kept; later ones are not looked at
         self.frames = []
         self.partial = 0  # frames whose checksum the sender left to a device
         self.lost = 0
@@ -96,7 +96,7 @@ class Capture:
                 continue
             if address[2] == PACKET_OUTGOING and not self.outgoing:
                 continue
-            if self.keep and not self.keep(frame):
+            if len(self.frames) >= self.limit:
                 continue
             for level, kind, data in auxiliary:
                 if level == SOL_PACKET and kind == PACKET_AUXDATA:

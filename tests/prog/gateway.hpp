@@ -75,7 +75,7 @@ class GatewayTest : public NetnsTest {
   // Any bytes at any device and program; nothing is filled in, misses are not answered.
   Out run(const char* program, const std::string& device, const Packet& packet, const Skb& skb = {});
   // What the daemon writes back for a miss ("tap"), and what becomes of that.
-  Out answer(const Out& miss);
+  Out answer(const Out& miss, const Skb& skb = {});
 
   u64 drops(ctd_drop_reason reason) const;
   u64 count(ctd_counter counter) const;
@@ -96,6 +96,8 @@ class GatewayTest : public NetnsTest {
   const std::string& pins() const { return pins_; }
   u64 jiffies() const;
   ctd_port port(const std::string& name) const;
+
+  bool daemon_alive_ = true;  // whether it says so; misses are answered all the same
 
  private:
   struct Ran {

@@ -40,8 +40,8 @@ int loaded_programs(const bpf_object* object) {
 
 // The maps of the table for `conns` connections, whichever of them the object has.
 void set_sizes(bpf_object* object, u32 conns) {
-  for (const char* name : {"ct_tuple4", "ct_tuple6", "ct_conn", "ct_check", "ct_ring", "ct_cache4", "ct_cache6",
-                           "flow_index", "flows"}) {
+  for (const char* name :
+       {"ct_tuple4", "ct_tuple6", "ct_conn", "ct_check", "ct_ring", "ct_cache4", "ct_cache6", "flow_index", "flows"}) {
     bpf_map* map = bpf_object__find_map_by_name(object, name);
     if (map) {
       EXPECT_EQ(bpf_map__set_max_entries(map, 2 * conns), 0) << name;

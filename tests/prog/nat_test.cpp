@@ -24,6 +24,8 @@ struct Row {
   std::string line;
 };
 
+void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
+
 class NatRow : public NatTest, public testing::WithParamInterface<Row> {};
 
 TEST_P(NatRow, LeavesWithRightChecksums) {
@@ -54,20 +56,23 @@ std::vector<Row> rows() {
       {.name = "Tcp4IpOptions", .in = frame().ipv4({.option_words = 10}).tcp().payload(5).build(), .line = tcp4},
       {.name = "Ping4", .in = ping({}), .line = "icmp 8/0 id 77 10.0.2.1 > 10.0.2.2"},
       {.name = "Ping4Odd", .in = ping({.payload = 55}), .line = "icmp 8/0 id 77 10.0.2.1 > 10.0.2.2"},
-      {.name = "Timestamp4", .in = frame().ipv4().icmp({.type = 13}).payload(12).build(),
+      {.name = "Timestamp4",
+       .in = frame().ipv4().icmp({.type = 13}).payload(12).build(),
        .line = "icmp 13/0 id 77 10.0.2.1 > 10.0.2.2"},
       {.name = "Udp6", .in = udp({.src = kClient6, .dst = kServer6}), .line = udp6},
       {.name = "Udp6Odd", .in = udp({.src = kClient6, .dst = kServer6, .payload = 13}), .line = udp6},
       {.name = "Udp6Extension", .in = frame().ipv6().extension({.type = 60}).udp().payload(9).build(), .line = udp6},
       {.name = "Tcp6", .in = tcp({.src = kClient6, .dst = kServer6}), .line = tcp6},
       {.name = "Tcp6Payload", .in = tcp({.src = kClient6, .dst = kServer6, .payload = 1439}), .line = tcp6},
-      {.name = "Ping6", .in = ping({.src = kClient6, .dst = kServer6}),
+      {.name = "Ping6",
+       .in = ping({.src = kClient6, .dst = kServer6}),
        .line = "icmp 128/0 id 77 2001:db8:2::1 > 2001:db8:2::2"},
       {.name = "Gre4", .in = frame().ipv4({.proto = 47}).payload(20).build(), .line = "ip 47 10.0.2.1 > 10.0.2.2"},
   };
 }
 
-INSTANTIATE_TEST_SUITE_P(Packets, NatRow, testing::ValuesIn(rows()), [](const auto& tested) { return tested.param.name; });
+INSTANTIATE_TEST_SUITE_P(Packets, NatRow, testing::ValuesIn(rows()),
+                         [](const auto& tested) { return tested.param.name; });
 
 TEST_F(NatTest, ZeroUdpChecksumStaysZero) {
   start();
@@ -105,8 +110,9 @@ TEST_F(NatTest, PortsAreKeptAndOnlyThenChanged) {
   for (const ctd_conn& conn : connections()) {
     if (conn.orig.src.v4 != address("10.1.0.3").v4 || conn.orig.dst.v4 != address("10.0.2.2").v4) continue;
     EXPECT_GE(ntohs(conn.reply.dport), 1024) << "of the same kind";
-    EXPECT_EQ(from("wan0", udp({.src = "10.0.2.2", .dst = "10.0.2.1", .sport = 53, .dport = ntohs(conn.reply.dport)})).line,
-              "udp 10.0.2.2:53 > 10.1.0.3:40000");
+    EXPECT_EQ(
+        from("wan0", udp({.src = "10.0.2.2", .dst = "10.0.2.1", .sport = 53, .dport = ntohs(conn.reply.dport)})).line,
+        "udp 10.0.2.2:53 > 10.1.0.3:40000");
   }
   EXPECT_EQ(from("wan0", udp({.src = "10.0.2.2", .dst = "10.0.2.1", .sport = 53, .dport = 40000})).line,
             "udp 10.0.2.2:53 > 10.1.0.2:40000");
@@ -177,6 +183,8 @@ struct Related {
   std::string where, line;
 };
 
+void PrintTo(const Related& row, std::ostream* out) { *out << row.name; }
+
 class NatError : public NatTest, public testing::WithParamInterface<Related> {};
 
 TEST_P(NatError, IsTranslatedWithWhatItQuotes) {
@@ -203,45 +211,99 @@ std::vector<Related> errors() {
   const Packet back4 = udp({.src = "10.0.2.2", .dst = "10.0.2.1", .sport = 53, .dport = 40000, .payload = 40});
   const Packet back6 = udp({.src = kServer6, .dst = kGateway6, .sport = 53, .dport = 40000, .payload = 40});
   return {
-      {.name = "PortUnreachable4", .out = udp({}), .port = "wan0", .error = {.from = "10.0.2.2", .code = 3},
-       .where = "lan0", .line = "icmp 3/3 10.0.2.2 > 10.1.0.2 [udp 10.1.0.2:40000 > 10.0.2.2:53]"},
-      {.name = "FromARouter4", .out = udp({}), .port = "wan0", .error = {.from = "10.9.9.9", .code = 1}, .where = "lan0",
+      {.name = "PortUnreachable4",
+       .out = udp({}),
+       .port = "wan0",
+       .error = {.from = "10.0.2.2", .code = 3},
+       .where = "lan0",
+       .line = "icmp 3/3 10.0.2.2 > 10.1.0.2 [udp 10.1.0.2:40000 > 10.0.2.2:53]"},
+      {.name = "FromARouter4",
+       .out = udp({}),
+       .port = "wan0",
+       .error = {.from = "10.9.9.9", .code = 1},
+       .where = "lan0",
        .line = "icmp 3/1 10.9.9.9 > 10.1.0.2 [udp 10.1.0.2:40000 > 10.0.2.2:53]"},
-      {.name = "TimeExceeded4", .out = udp({}), .port = "wan0", .error = {.from = "10.9.9.9", .type = 11, .code = 0},
-       .where = "lan0", .line = "icmp 11/0 10.9.9.9 > 10.1.0.2 [udp 10.1.0.2:40000 > 10.0.2.2:53]"},
-      {.name = "WholeUdp4", .out = udp({.payload = 30}), .port = "wan0",
-       .error = {.from = "10.0.2.2", .code = 3, .quote = 500}, .where = "lan0",
+      {.name = "TimeExceeded4",
+       .out = udp({}),
+       .port = "wan0",
+       .error = {.from = "10.9.9.9", .type = 11, .code = 0},
+       .where = "lan0",
+       .line = "icmp 11/0 10.9.9.9 > 10.1.0.2 [udp 10.1.0.2:40000 > 10.0.2.2:53]"},
+      {.name = "WholeUdp4",
+       .out = udp({.payload = 30}),
+       .port = "wan0",
+       .error = {.from = "10.0.2.2", .code = 3, .quote = 500},
+       .where = "lan0",
        .line = "icmp 3/3 10.0.2.2 > 10.1.0.2 [udp 10.1.0.2:40000 > 10.0.2.2:53]"},
-      {.name = "WholeUdp4NoChecksum", .out = udp({.payload = 30, .no_checksum = true}), .port = "wan0",
-       .error = {.from = "10.0.2.2", .code = 3, .quote = 500}, .where = "lan0",
+      {.name = "WholeUdp4NoChecksum",
+       .out = udp({.payload = 30, .no_checksum = true}),
+       .port = "wan0",
+       .error = {.from = "10.0.2.2", .code = 3, .quote = 500},
+       .where = "lan0",
        .line = "icmp 3/3 10.0.2.2 > 10.1.0.2 [udp 10.1.0.2:40000 > 10.0.2.2:53]"},
-      {.name = "FragmentationNeeded4", .out = tcp({.payload = 1000}), .port = "wan0",
-       .error = {.from = "10.9.9.9", .code = 4, .mtu = 1400}, .where = "lan0",
+      {.name = "FragmentationNeeded4",
+       .out = tcp({.payload = 1000}),
+       .port = "wan0",
+       .error = {.from = "10.9.9.9", .code = 4, .mtu = 1400},
+       .where = "lan0",
        .line = "icmp 3/4 10.9.9.9 > 10.1.0.2 [tcp 10.1.0.2:40000 > 10.0.2.2:80]"},
-      {.name = "WholeTcp4", .out = tcp({.payload = 100}), .port = "wan0",
-       .error = {.from = "10.9.9.9", .code = 1, .quote = 500}, .where = "lan0",
+      {.name = "WholeTcp4",
+       .out = tcp({.payload = 100}),
+       .port = "wan0",
+       .error = {.from = "10.9.9.9", .code = 1, .quote = 500},
+       .where = "lan0",
        .line = "icmp 3/1 10.9.9.9 > 10.1.0.2 [tcp 10.1.0.2:40000 > 10.0.2.2:80]"},
-      {.name = "Ping4", .out = ping({}), .port = "wan0", .error = {.from = "10.9.9.9", .code = 1, .quote = 500},
-       .where = "lan0", .line = "icmp 3/1 10.9.9.9 > 10.1.0.2 [icmp 8/0 id 77 10.1.0.2 > 10.0.2.2]"},
-      {.name = "AboutTheAnswer4", .out = udp({}), .back = back4, .port = "lan0", .error = {.from = "10.1.0.2", .code = 3},
-       .where = "wan0", .line = "icmp 3/3 10.0.2.1 > 10.0.2.2 [udp 10.0.2.2:53 > 10.0.2.1:40000]"},
-      {.name = "AboutTheAnswer4Whole", .out = udp({}), .back = back4, .port = "lan0",
-       .error = {.from = "10.1.0.2", .code = 3, .quote = 500}, .where = "wan0",
+      {.name = "Ping4",
+       .out = ping({}),
+       .port = "wan0",
+       .error = {.from = "10.9.9.9", .code = 1, .quote = 500},
+       .where = "lan0",
+       .line = "icmp 3/1 10.9.9.9 > 10.1.0.2 [icmp 8/0 id 77 10.1.0.2 > 10.0.2.2]"},
+      {.name = "AboutTheAnswer4",
+       .out = udp({}),
+       .back = back4,
+       .port = "lan0",
+       .error = {.from = "10.1.0.2", .code = 3},
+       .where = "wan0",
        .line = "icmp 3/3 10.0.2.1 > 10.0.2.2 [udp 10.0.2.2:53 > 10.0.2.1:40000]"},
-      {.name = "ByAnInsideRouter4", .out = udp({}), .back = back4, .port = "lan0",
-       .error = {.from = "10.1.0.99", .code = 1}, .where = "wan0",
+      {.name = "AboutTheAnswer4Whole",
+       .out = udp({}),
+       .back = back4,
+       .port = "lan0",
+       .error = {.from = "10.1.0.2", .code = 3, .quote = 500},
+       .where = "wan0",
+       .line = "icmp 3/3 10.0.2.1 > 10.0.2.2 [udp 10.0.2.2:53 > 10.0.2.1:40000]"},
+      {.name = "ByAnInsideRouter4",
+       .out = udp({}),
+       .back = back4,
+       .port = "lan0",
+       .error = {.from = "10.1.0.99", .code = 1},
+       .where = "wan0",
        .line = "icmp 3/1 10.0.2.1 > 10.0.2.2 [udp 10.0.2.2:53 > 10.0.2.1:40000]"},
-      {.name = "PortUnreachable6", .out = udp({.src = kClient6, .dst = kServer6}), .port = "wan0",
-       .error = {.from = kServer6, .type = 1, .code = 4, .quote = 500}, .where = "lan0",
+      {.name = "PortUnreachable6",
+       .out = udp({.src = kClient6, .dst = kServer6}),
+       .port = "wan0",
+       .error = {.from = kServer6, .type = 1, .code = 4, .quote = 500},
+       .where = "lan0",
        .line = "icmp 1/4 2001:db8:2::2 > 2001:db8:1::2 [udp 2001:db8:1::2.40000 > 2001:db8:2::2.53]"},
-      {.name = "TooBig6", .out = tcp({.src = kClient6, .dst = kServer6, .payload = 1000}), .port = "wan0",
-       .error = {.from = "2001:db8:9::9", .type = 2, .code = 0, .mtu = 1400, .quote = 500}, .where = "lan0",
+      {.name = "TooBig6",
+       .out = tcp({.src = kClient6, .dst = kServer6, .payload = 1000}),
+       .port = "wan0",
+       .error = {.from = "2001:db8:9::9", .type = 2, .code = 0, .mtu = 1400, .quote = 500},
+       .where = "lan0",
        .line = "icmp 2/0 2001:db8:9::9 > 2001:db8:1::2 [tcp 2001:db8:1::2.40000 > 2001:db8:2::2.80]"},
-      {.name = "Ping6", .out = ping({.src = kClient6, .dst = kServer6}), .port = "wan0",
-       .error = {.from = "2001:db8:9::9", .type = 3, .code = 0, .quote = 500}, .where = "lan0",
+      {.name = "Ping6",
+       .out = ping({.src = kClient6, .dst = kServer6}),
+       .port = "wan0",
+       .error = {.from = "2001:db8:9::9", .type = 3, .code = 0, .quote = 500},
+       .where = "lan0",
        .line = "icmp 3/0 2001:db8:9::9 > 2001:db8:1::2 [icmp 128/0 id 77 2001:db8:1::2 > 2001:db8:2::2]"},
-      {.name = "AboutTheAnswer6", .out = udp({.src = kClient6, .dst = kServer6}), .back = back6, .port = "lan0",
-       .error = {.from = kClient6, .type = 1, .code = 4, .quote = 500}, .where = "wan0",
+      {.name = "AboutTheAnswer6",
+       .out = udp({.src = kClient6, .dst = kServer6}),
+       .back = back6,
+       .port = "lan0",
+       .error = {.from = kClient6, .type = 1, .code = 4, .quote = 500},
+       .where = "wan0",
        .line = "icmp 1/4 2001:db8:2::1 > 2001:db8:2::2 [udp 2001:db8:2::2.53 > 2001:db8:2::1.40000]"},
   };
 }
@@ -253,7 +315,8 @@ TEST_F(NatTest, ErrorsAboutNothingAreDropped) {
   start();
   const Packet never = udp({.src = "10.0.2.1", .sport = 12345});
   EXPECT_EQ(from("wan0", icmp_error(never, {.from = "10.0.2.2"})).where, "drop policy");
-  EXPECT_EQ(from("wan0", icmp_error(never, {.from = "10.0.2.2", .quote = 20})).where, "drop policy") << "no ports quoted";
+  EXPECT_EQ(from("wan0", icmp_error(never, {.from = "10.0.2.2", .quote = 20})).where, "drop policy")
+      << "no ports quoted";
   EXPECT_EQ(from("wan0", icmp_error(never, {.from = "10.0.2.2", .quote = 0})).where, "drop policy");
   const Packet error = icmp_error(never, {.from = "10.0.2.2"});
   EXPECT_EQ(from("wan0", icmp_error(error, {.from = "10.0.2.9", .quote = 100})).where, "drop policy")

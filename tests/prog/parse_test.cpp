@@ -4,8 +4,11 @@
 #include <array>
 
 #include <bpf/bpf.h>
+#include <algorithm>
+#include <map>
+#include <random>
+
 #include <gmock/gmock.h>
-#include <sched.h>
 
 #include "prog/gateway.hpp"
 #include "prog/xdp_find.hpp"
@@ -13,6 +16,7 @@
 namespace ctd::test {
 namespace {
 
+constexpr std::size_t kShortest = 15;  // of a TC test run: something must follow the Ethernet header
 constexpr std::string_view kClient6 = "2001:db8:1::2", kServer6 = "2001:db8:2::2";
 
 class ParseTest : public GatewayTest {
@@ -42,12 +46,16 @@ struct Row {
   std::string where = "";  // if it is parsed
 };
 
+void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
+
 class ParseRow : public ParseTest, public testing::WithParamInterface<Row> {};
 
 TEST_P(ParseRow, IsJudgedAlike) {
   const Row& row = GetParam();
   expect_reason(row.in, row.reason);
-  if (!row.where.empty()) EXPECT_EQ(from("lan0", row.in).where, row.where);
+  if (!row.where.empty()) {
+    EXPECT_EQ(from("lan0", row.in).where, row.where);
+  }
 }
 
 std::vector<Row> rows() {
@@ -74,7 +82,8 @@ std::vector<Row> rows() {
       {.name = "TotalBelowHeader", .in = frame().ipv4({.total_len = 19}).udp().build(), .reason = kBad},
       {.name = "TotalBeyond", .in = frame().ipv4({.total_len = 1000}).udp().build(), .reason = kCut},
       {.name = "TotalMax", .in = frame().ipv4({.total_len = 65535}).udp().build(), .reason = kCut},
-      {.name = "Padding", .in = frame().ipv4({.total_len = 28}).udp({.no_checksum = true, .length = 8}).payload(18).build(),
+      {.name = "Padding",
+       .in = frame().ipv4({.total_len = 28}).udp({.no_checksum = true, .length = 8}).payload(18).build(),
        .where = "wan0"},
       {.name = "PayloadBeyond6", .in = frame().ipv6({.payload_len = 100}).udp().build(), .reason = kCut},
       {.name = "PayloadZero6", .in = frame().ipv6({.payload_len = 0}).udp().build(), .where = "drop policy"},
@@ -92,7 +101,8 @@ std::vector<Row> rows() {
       {.name = "SixExtensions", .in = chain(6), .where = "wan0"},
       {.name = "SevenExtensions", .in = chain(7), .where = "drop policy"},
       {.name = "ExtensionCut", .in = frame().ipv6({.proto = 0}).payload(7).build(), .reason = kCut},
-      {.name = "AuthenticationBeyond", .in = frame().ipv6().extension({.type = 51, .length = 255}).udp().build(),
+      {.name = "AuthenticationBeyond",
+       .in = frame().ipv6().extension({.type = 51, .length = 255}).udp().build(),
        .reason = kBad},
       {.name = "VlanCut", .in = PacketBuilder().eth(kLanMac, kLanMac, 0x8100).payload(3).build(), .reason = kCut},
       {.name = "VlanInVlan", .in = frame().vlan(5).vlan(6).ipv4().udp().build(), .where = "stack"},
@@ -100,7 +110,8 @@ std::vector<Row> rows() {
   };
 }
 
-INSTANTIATE_TEST_SUITE_P(Headers, ParseRow, testing::ValuesIn(rows()), [](const auto& tested) { return tested.param.name; });
+INSTANTIATE_TEST_SUITE_P(Headers, ParseRow, testing::ValuesIn(rows()),
+                         [](const auto& tested) { return tested.param.name; });
 
 // Every prefix of a sound packet: refused, untrackable or invalid, never let out, never read past its end.
 struct Prefix {
@@ -108,13 +119,15 @@ struct Prefix {
   Packet whole;
 };
 
+void PrintTo(const Prefix& prefix, std::ostream* out) { *out << prefix.name; }
+
 class ParsePrefix : public ParseTest, public testing::WithParamInterface<Prefix> {};
 
 TEST_P(ParsePrefix, EveryLengthEndsUnderAName) {
   const Packet& whole = GetParam().whole;
   ASSERT_EQ(from("lan0", whole).where, "wan0");
   const u64 made = count(CTD_COUNT_CT_NEW);
-  for (std::size_t size = shortest(); size < whole.bytes.size(); size++) {
+  for (std::size_t size = kShortest; size < whole.bytes.size(); size++) {
     SCOPED_TRACE(testing::Message() << size << " bytes");
     Packet cut = whole;
     cut.bytes.resize(size);
@@ -146,6 +159,41 @@ INSTANTIATE_TEST_SUITE_P(Packets, ParsePrefix,
                                          Prefix{"Udp6", udp({.src = kClient6, .dst = kServer6, .payload = 20})},
                                          Prefix{"Ping6", ping({.src = kClient6, .dst = kServer6, .payload = 20})}),
                          [](const auto& tested) { return tested.param.name; });
+
+// Sound packets with random bytes changed in their headers: always the same word from both hosts, never a drop without
+// a name (run() sees to that). The seed is fixed: a failure comes again.
+TEST_F(ParseTest, DamagedHeadersAreJudgedAlike) {
+  const Packet sound[] = {udp({}),
+                          tcp({.payload = 20}),
+                          ping({}),
+                          icmp_error(udp({}), {.from = "10.1.0.2"}),
+                          frame().ipv4({.option_words = 3}).udp().payload(9).build(),
+                          udp({.src = kClient6, .dst = kServer6}),
+                          frame().ipv6().extension({.type = 0}).extension({.type = 60}).tcp().payload(20).build(),
+                          frame().vlan(5).ipv4().udp().payload(9).build()};
+  std::mt19937 random(20261123);
+  const auto below = [&](std::size_t n) { return random() % n; };
+  std::map<std::string, unsigned> seen;
+  for (int i = 0; i < 4000; i++) {
+    Packet packet = sound[below(std::size(sound))];
+    std::copy_n(port("lan0").mac, 6, packet.bytes.begin());
+    for (std::size_t n = 1 + below(4); n; n--) {
+      packet.bytes.at(12 + below(packet.bytes.size() - 12)) = static_cast<u8>(random());
+    }
+    if (below(4) == 0) packet.bytes.resize(34 + below(packet.bytes.size() - 33));
+    const u32 reason = xdp_.find(packet).reason;
+    const std::string where = run("ctd_ingress", "lan0", packet).where;
+    seen[where]++;
+    if (reason) {
+      ASSERT_EQ(where, fmt::format("drop {}", drop_name(reason))) << i;
+    } else {
+      ASSERT_THAT(where, testing::AnyOf("tap", "stack")) << i;
+    }
+  }
+  EXPECT_GT(seen["drop truncated"], 0u);
+  EXPECT_GT(seen["drop bad_header"], 0u);
+  EXPECT_GT(seen["tap"], 0u);
+}
 
 }  // namespace
 }  // namespace ctd::test

@@ -25,7 +25,8 @@ unsigned be16_at(const Packet& p, std::size_t at) { return unsigned{p.bytes.at(a
 void expect_quoted(const Packet& error, std::size_t at, const Packet& in) {
   const std::size_t quote = std::min<std::size_t>(128, in.bytes.size() - 14);
   ASSERT_EQ(error.bytes.size(), at + quote);
-  EXPECT_TRUE(std::equal(error.bytes.begin() + static_cast<std::ptrdiff_t>(at), error.bytes.end(), in.bytes.begin() + 14))
+  EXPECT_TRUE(
+      std::equal(error.bytes.begin() + static_cast<std::ptrdiff_t>(at), error.bytes.end(), in.bytes.begin() + 14))
       << "the packet is quoted as it came in";
 }
 
@@ -36,6 +37,8 @@ struct Row {
   std::string where;
   std::string then = "";  // the second time, without a miss; else the same
 };
+
+void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
 
 class RouteRow : public RouteTest, public testing::WithParamInterface<Row> {};
 
@@ -51,36 +54,77 @@ TEST_P(RouteRow, GoesThere) {
 std::vector<Row> to_the_host() {
   const auto multicast = [](std::string_view mac) { return PacketBuilder().eth(mac); };
   return {
-      {.name = "Arp", .port = "lan0", .in = multicast("ff:ff:ff:ff:ff:ff").eth("ff:ff:ff:ff:ff:ff").payload(0).build(),
-       .where = "into lan0", .then = "stack"},
-      {.name = "Lldp", .port = "wan0", .in = PacketBuilder().eth("01:80:c2:00:00:0e", kWanMac, 0x88cc).payload(46).build(),
-       .where = "into wan0", .then = "stack"},
+      {.name = "Arp",
+       .port = "lan0",
+       .in = PacketBuilder()
+                 .eth("ff:ff:ff:ff:ff:ff", kLanMac, 0x0806)
+                 .payload(Bytes{0, 1, 8, 0, 6, 4, 0, 1})
+                 .payload(20)
+                 .build(),
+       .where = "into lan0",
+       .then = "stack"},
+      {.name = "Lldp",
+       .port = "wan0",
+       .in = PacketBuilder().eth("01:80:c2:00:00:0e", kWanMac, 0x88cc).payload(46).build(),
+       .where = "into wan0",
+       .then = "stack"},
       {.name = "Tagged", .port = "lan0", .in = frame().vlan(5).ipv4().udp().build(), .where = "drop not_local"},
-      {.name = "PingToTheInside", .port = "lan0", .in = ping({.dst = "10.1.0.1"}), .where = "into lan0", .then = "stack"},
-      {.name = "PingToTheOutside", .port = "wan0", .in = ping({.src = "10.0.2.2", .dst = "10.0.2.1"}),
-       .where = "into wan0", .then = "stack"},
-      {.name = "PingToTheFarSide", .port = "lan0", .in = ping({.dst = "10.0.2.1"}), .where = "into lan0", .then = "stack"},
-      {.name = "Ping6", .port = "lan0", .in = ping({.src = kClient6, .dst = "2001:db8:1::1"}), .where = "into lan0",
+      {.name = "PingToTheInside",
+       .port = "lan0",
+       .in = ping({.dst = "10.1.0.1"}),
+       .where = "into lan0",
        .then = "stack"},
-      {.name = "Broadcast", .port = "lan0",
-       .in = multicast("ff:ff:ff:ff:ff:ff").ipv4({.src = "0.0.0.0", .dst = "255.255.255.255"}).udp({.dport = 67}).build(),
-       .where = "into lan0", .then = "stack"},
-      {.name = "SubnetBroadcast", .port = "lan0",
-       .in = multicast("ff:ff:ff:ff:ff:ff").ipv4({.dst = "10.1.0.255"}).udp({.dport = 9}).build(), .where = "into lan0",
+      {.name = "PingToTheOutside",
+       .port = "wan0",
+       .in = ping({.src = "10.0.2.2", .dst = "10.0.2.1"}),
+       .where = "into wan0",
        .then = "stack"},
-      {.name = "Igmp", .port = "lan0",
+      {.name = "PingToTheFarSide",
+       .port = "lan0",
+       .in = ping({.dst = "10.0.2.1"}),
+       .where = "into lan0",
+       .then = "stack"},
+      {.name = "Ping6",
+       .port = "lan0",
+       .in = ping({.src = kClient6, .dst = "2001:db8:1::1"}),
+       .where = "into lan0",
+       .then = "stack"},
+      {.name = "Broadcast",
+       .port = "lan0",
+       .in =
+           multicast("ff:ff:ff:ff:ff:ff").ipv4({.src = "0.0.0.0", .dst = "255.255.255.255"}).udp({.dport = 67}).build(),
+       .where = "into lan0",
+       .then = "stack"},
+      {.name = "SubnetBroadcast",
+       .port = "lan0",
+       .in = multicast("ff:ff:ff:ff:ff:ff").ipv4({.dst = "10.1.0.255"}).udp({.dport = 9}).build(),
+       .where = "into lan0",
+       .then = "stack"},
+      {.name = "Igmp",
+       .port = "lan0",
        .in = multicast(kMulticastMac).ipv4({.dst = "224.0.0.9", .ttl = 1, .proto = 2}).payload(8).build(),
-       .where = "into lan0", .then = "stack"},
-      {.name = "Multicast", .port = "lan0", .in = multicast(kMulticastMac).ipv4({.dst = "239.1.2.3"}).udp().build(),
-       .where = "into lan0", .then = "stack"},
-      {.name = "Multicast6", .port = "lan0",
-       .in = multicast(kMulticastMac6).ipv6({.dst = "ff02::fb"}).udp({.dport = 5353}).build(), .where = "into lan0",
+       .where = "into lan0",
        .then = "stack"},
-      {.name = "NeighbourSolicitation", .port = "lan0",
+      {.name = "Multicast",
+       .port = "lan0",
+       .in = multicast(kMulticastMac).ipv4({.dst = "239.1.2.3"}).udp().build(),
+       .where = "into lan0",
+       .then = "stack"},
+      {.name = "Multicast6",
+       .port = "lan0",
+       .in = multicast(kMulticastMac6).ipv6({.dst = "ff02::fb"}).udp({.dport = 5353}).build(),
+       .where = "into lan0",
+       .then = "stack"},
+      {.name = "NeighbourSolicitation",
+       .port = "lan0",
        .in = frame().ipv6({.dst = "2001:db8:1::1", .hop_limit = 255}).icmp({.type = 135}).payload(16).build(),
-       .where = "into lan0", .then = "stack"},
-      {.name = "LinkLocal6", .port = "lan0", .in = frame().ipv6({.src = "fe80::2", .dst = "fe80::1"}).udp().build(),
-       .where = "into lan0", .then = "stack"},
+       .where = "into lan0",
+       .then = "stack"},
+      {.name = "LinkLocal6",
+       .port = "lan0",
+       .in = frame().ipv6({.src = "fe80::2", .dst = "fe80::1"}).udp().build(),
+       .where = "into lan0",
+       .then = "stack"},
   };
 }
 
@@ -98,31 +142,52 @@ std::vector<Row> drops() {
       {.name = "FromBroadcast", .port = "lan0", .in = udp({.src = "255.255.255.255"}), .where = "drop martian"},
       {.name = "ToLoopback6", .port = "lan0", .in = udp({.src = kClient6, .dst = "::1"}), .where = "drop martian"},
       {.name = "FromUnspecified6", .port = "lan0", .in = udp({.src = "::", .dst = kServer6}), .where = "drop martian"},
-      {.name = "FromMulticast6", .port = "lan0", .in = udp({.src = "ff02::1", .dst = kServer6}), .where = "drop martian"},
+      {.name = "FromMulticast6",
+       .port = "lan0",
+       .in = udp({.src = "ff02::1", .dst = kServer6}),
+       .where = "drop martian"},
       {.name = "Spoofed", .port = "lan0", .in = udp({.src = "10.0.2.9"}), .where = "drop rpfilter"},
-      {.name = "SpoofedFromOutside", .port = "wan0", .in = udp({.src = "10.1.0.9", .dst = "10.0.2.77"}),
+      {.name = "SpoofedFromOutside",
+       .port = "wan0",
+       .in = udp({.src = "10.1.0.9", .dst = "10.0.2.77"}),
        .where = "drop rpfilter"},
-      {.name = "Spoofed6", .port = "lan0", .in = udp({.src = "2001:db8:2::9", .dst = kServer6}),
+      {.name = "Spoofed6",
+       .port = "lan0",
+       .in = udp({.src = "2001:db8:2::9", .dst = kServer6}),
        .where = "drop rpfilter"},
       {.name = "Blackhole", .port = "lan0", .in = to("203.0.113.65"), .where = "drop no_route"},
       {.name = "Unreachable", .port = "lan0", .in = to("203.0.113.1"), .where = "lan0 (drop no_route)"},
       {.name = "Prohibited", .port = "lan0", .in = to("203.0.113.129"), .where = "lan0 (drop no_route)"},
       {.name = "OutOfNoPort", .port = "lan0", .in = to("10.3.0.2"), .where = "drop unknown_port"},
-      {.name = "NewFromOutside", .port = "wan0", .in = udp({.src = "10.0.2.2", .dst = "10.1.0.2"}), .where = "drop policy"},
-      {.name = "NewFromOutside6", .port = "wan0", .in = udp({.src = kServer6, .dst = kClient6}), .where = "drop policy"},
+      {.name = "NewFromOutside",
+       .port = "wan0",
+       .in = udp({.src = "10.0.2.2", .dst = "10.1.0.2"}),
+       .where = "drop policy"},
+      {.name = "NewFromOutside6",
+       .port = "wan0",
+       .in = udp({.src = kServer6, .dst = kClient6}),
+       .where = "drop policy"},
       {.name = "LastHop", .port = "lan0", .in = udp({.ttl = 1}), .where = "lan0 (drop ttl_exceeded)"},
-      {.name = "LastHop6", .port = "lan0", .in = udp({.src = kClient6, .dst = kServer6, .ttl = 1}),
+      {.name = "LastHop6",
+       .port = "lan0",
+       .in = udp({.src = kClient6, .dst = kServer6, .ttl = 1}),
        .where = "lan0 (drop ttl_exceeded)"},
-      {.name = "LastHopToTheHost", .port = "lan0", .in = udp({.dst = "10.1.0.1", .ttl = 1}), .where = "into lan0",
+      {.name = "LastHopToTheHost",
+       .port = "lan0",
+       .in = udp({.dst = "10.1.0.1", .ttl = 1}),
+       .where = "into lan0",
        .then = "stack"},
-      {.name = "NeedsFragmentation", .port = "lan0", .in = frame().ipv4({.df = false}).udp().payload(1500).build(),
+      {.name = "NeedsFragmentation",
+       .port = "lan0",
+       .in = frame().ipv4({.df = false}).udp().payload(1500).build(),
        .where = "drop needs_fragmentation"},
   };
 }
 
 INSTANTIATE_TEST_SUITE_P(ToTheHost, RouteRow, testing::ValuesIn(to_the_host()),
                          [](const auto& tested) { return tested.param.name; });
-INSTANTIATE_TEST_SUITE_P(Drops, RouteRow, testing::ValuesIn(drops()), [](const auto& tested) { return tested.param.name; });
+INSTANTIATE_TEST_SUITE_P(Drops, RouteRow, testing::ValuesIn(drops()),
+                         [](const auto& tested) { return tested.param.name; });
 
 TEST_F(RouteTest, RpFilterLooseAndOff) {
   start({.rpfilter = RpFilter::loose});
@@ -263,10 +328,10 @@ TEST_F(RouteTest, PacketTooBig) {
   EXPECT_EQ(from("lan0", udp({.src = kClient6, .dst = kServer6, .payload = 1352})).where, "wan0");
 }
 
-// A route may have a smaller MTU than its device.
+// A route may have a smaller MTU than its device; forwarding minds only a locked one, as the kernel does.
 TEST_F(RouteTest, MtuOfARoute) {
   start();
-  sh("ip route add 10.99.0.0/16 via 10.0.2.254 mtu 1300");
+  sh("ip route add 10.99.0.0/16 via 10.0.2.254 mtu lock 1300");
   EXPECT_EQ(from("lan0", udp({.dst = "10.99.0.1", .payload = 1272})).where, "wan0");
   const Out out = from("lan0", udp({.dst = "10.99.0.1", .payload = 1273}));
   EXPECT_EQ(out.where, "lan0 (drop too_big)");
@@ -276,7 +341,7 @@ TEST_F(RouteTest, MtuOfARoute) {
 // Also once the fast path has it: a packet over the next hop's MTU takes the long way, to its error.
 TEST_F(RouteTest, MtuOfARouteHoldsOnTheFastPath) {
   start();
-  sh("ip route add 10.99.0.0/16 via 10.0.2.254 mtu 1300");
+  sh("ip route add 10.99.0.0/16 via 10.0.2.254 mtu lock 1300");
   const Datagram small{.dst = "10.99.0.1"}, large{.dst = "10.99.0.1", .payload = 1273};
   from("lan0", udp(small));
   from("wan0", udp({.src = "10.99.0.1", .dst = "10.0.2.1", .sport = 53, .dport = 40000}));
@@ -303,6 +368,8 @@ struct Silent {
   std::string where;
 };
 
+void PrintTo(const Silent& row, std::ostream* out) { *out << row.name; }
+
 class RouteSilent : public RouteTest, public testing::WithParamInterface<Silent> {};
 
 // RFC 1122, 3.2.2: what must never be answered by an error.
@@ -316,12 +383,14 @@ TEST_P(RouteSilent, IsNotAnswered) {
 
 std::vector<Silent> silent() {
   Packet error = icmp_error(udp({.src = "10.0.2.1"}), {.from = "10.9.9.9"});
-  error.bytes.at(14 + 8) = 1;  // TTL
+  error.bytes.at(14 + 8) = 1;                                               // TTL
   error.bytes.at(14 + 10) = static_cast<u8>(error.bytes.at(14 + 10) + 63);  // and the checksum follows
   return {
       {.name = "AnError", .port = "wan0", .in = error, .where = "drop ttl_exceeded"},
-      {.name = "Multicast", .port = "lan0",
-       .in = PacketBuilder().eth(kMulticastMac).ipv4({.dst = "10.9.0.1", .ttl = 1}).udp().build(), .where = "into lan0"},
+      {.name = "Multicast",
+       .port = "lan0",
+       .in = PacketBuilder().eth(kMulticastMac).ipv4({.dst = "10.9.0.1", .ttl = 1}).udp().build(),
+       .where = "into lan0"},
   };
 }
 
@@ -336,7 +405,7 @@ TEST_F(RouteTest, UpcallAndForgery) {
   const Out miss = run("ctd_ingress", "lan0", in);
   ASSERT_EQ(miss.where, "tap");
   ctd_packet_meta meta{};
-  ASSERT_EQ(miss.packet.bytes.size(), in.bytes.size() + sizeof(meta) + 14 - 14);
+  ASSERT_EQ(miss.packet.bytes.size(), in.bytes.size() + sizeof(meta));
   EXPECT_EQ(be16_at(miss.packet, 12), CTD_ETH_P_UPCALL);
   std::memcpy(&meta, &miss.packet.bytes.at(14), sizeof(meta));
   EXPECT_EQ(meta.magic, CTD_UPCALL_MAGIC);
@@ -347,7 +416,8 @@ TEST_F(RouteTest, UpcallAndForgery) {
   EXPECT_EQ(meta.key.in_port, 1u);
   EXPECT_EQ(meta.key.ip_src.v4, address("10.1.0.2").v4);
   EXPECT_EQ(ntohs(meta.key.dport), 53u);
-  EXPECT_TRUE(std::equal(miss.packet.bytes.begin() + 14 + sizeof(meta), miss.packet.bytes.end(), in.bytes.begin() + 14));
+  EXPECT_TRUE(
+      std::equal(miss.packet.bytes.begin() + 14 + sizeof(meta), miss.packet.bytes.end(), in.bytes.begin() + 14));
 
   EXPECT_EQ(run("ctd_tap_out", "ctd-t", miss.packet).where, "drop forged") << "from somebody else";
   EXPECT_EQ(run("ctd_tap_out", "ctd-t", miss.packet, {.token = dp().meta().token}).where, "stack");
@@ -372,14 +442,44 @@ TEST_F(RouteTest, UpcallAndForgery) {
   wrong.ifindex = ifindex("dmz0");
   EXPECT_EQ(down(wrong), "drop unknown_port");
   EXPECT_EQ(run("ctd_tap_in", "ctd-t", udp({})).where, "drop forged") << "no metadata at all";
+  // Cut at any length: refused, or its packet is.
+  for (std::size_t size = 15; size < miss.packet.bytes.size(); size += 3) {
+    Packet cut = miss.packet;
+    cut.bytes.at(12) = 0x08;
+    cut.bytes.at(13) = 0x00;
+    cut.bytes.resize(size);
+    if (size < 34) cut.bytes.at(12) = 0x88;  // a test run wants IP headers whole
+    EXPECT_THAT(run("ctd_tap_in", "ctd-t", cut).where,
+                testing::AnyOf("drop forged", "drop truncated", "drop upcall_failed"))
+        << size;
+  }
 }
 
+// Flows that are there go on; a miss has nowhere to go.
 TEST_F(RouteTest, NoDaemonNoUpcall) {
   start();
-  sh("true");
-  from("lan0", udp({}));
-  // Flows that are there go on; what would be a miss is dropped at once.
-  EXPECT_EQ(from("lan0", udp({})).misses, 0u);
+  EXPECT_EQ(from("lan0", udp({})).where, "wan0");
+  daemon_alive_ = false;
+  EXPECT_EQ(from("lan0", udp({.sport = 40001})).where, "wan0");
+  EXPECT_EQ(from("lan0", ping({.src = kClient6, .dst = kServer6})).where, "drop upcall_no_daemon");
+  EXPECT_EQ(connections().size(), 2u);
+}
+
+TEST_F(RouteTest, MissesAreLimited) {
+  start();
+  ASSERT_TRUE(map_set(dp(), "port_limits", u32{1}, ctd_port_limit{.rate = 0, .burst = 2, .tokens = 2, .filled = 0}));
+  unsigned up = 0, limited = 0;
+  for (int i = 0; i < 10; i++) {
+    Packet in = udp({});
+    std::memcpy(in.bytes.data(), port("lan0").mac, 6);
+    const std::string where = run("ctd_ingress", "lan0", in).where;
+    up += where == "tap";
+    limited += where == "drop upcall_limit";
+  }
+  EXPECT_EQ(up + limited, 10u);
+  EXPECT_GE(limited, 1u);
+  EXPECT_EQ(from("wan0", ping({.src = "10.0.2.2", .dst = "10.0.2.1"})).where, "into wan0")
+      << "the other port has its own";
 }
 
 }  // namespace

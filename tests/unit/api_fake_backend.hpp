@@ -17,7 +17,7 @@ class FakeBackend : public ApiBackend {
  public:
   explicit FakeBackend(uint32_t capacity = 64) : table(capacity) {}
 
-  Result<nlohmann::ordered_json> status() override { return nlohmann::ordered_json{{"ports", 2}}; }
+  Result<nlohmann::ordered_json> status() override { return nlohmann::ordered_json{{"ports", 2}, {"version", 7}}; }
   ConnTable connections() override { return table.view(); }
   Result<KernelClock> clock() override { return clock_now(); }
   Result<> credit_counters() override {

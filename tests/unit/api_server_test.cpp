@@ -106,7 +106,7 @@ TEST_F(ApiServerTest, Status) {
   EXPECT_EQ(status["abi_version"], CTD_ABI_VERSION);
   EXPECT_EQ(status["ports"], 2) << "of the backend";
   EXPECT_TRUE(status["uptime_s"].is_number_unsigned());
-  EXPECT_EQ(status["version"], CTD_VERSION);
+  EXPECT_EQ(status["version"], CTD_VERSION) << "not the backend's";
 }
 
 TEST_F(ApiServerTest, DumpIsNdjsonThatFitsTheSchema) {

@@ -23,7 +23,11 @@ int run_raw(std::uint32_t port, const Packet& p, native_entry entry = NATIVE_ING
   n->ifindex = kIfindexOf + port;
   if (entry == NATIVE_INGRESS) n->ingress_ifindex = n->ifindex;
   int verdict = native_run(n.get(), entry);
-  if (verdict == TC_ACT_REDIRECT && !wrong_with(from_native(*n)).empty()) return -1;
+  if (verdict != TC_ACT_REDIRECT) return verdict;
+  const Packet left = from_native(*n);
+  if (!wrong_with(left).empty()) return -1;
+  // Outside, every packet has the gateway's address.
+  if (n->redirect.ifindex == kIfindexOf + kWan && line_of(left).find(" 10.0.2.1:") == std::string::npos) return -1;
   return verdict;
 }
 
@@ -59,11 +63,13 @@ TEST(TwoCpus, TheSameFirstPacketMakesOneConnection) {
     for (std::uint16_t i = 0; i < kCount; i++)
       if (run_raw(kLan, out_packet(static_cast<std::uint16_t>(2000 + i))) != TC_ACT_REDIRECT) wrong++;
   });
-  EXPECT_EQ(wrong, 0);
+  // A thread is preempted where a CPU would not be: who waits for it in vain gives up by that name, and only so.
+  const auto clashes = w.drops(CTD_DROP_CT_CLASH);
+  EXPECT_EQ(wrong, static_cast<int>(clashes));
   EXPECT_EQ(w.connections().size(), kCount);
   std::uint64_t packets = 0;
   for (const ctd_conn* c : w.connections()) packets += c->count[0].packets;
-  EXPECT_EQ(packets, 2u * kCount) << "counters are atomic";
+  EXPECT_EQ(packets, 2u * kCount - clashes) << "counters are atomic";
   EXPECT_EQ(w.broken(), "");
 }
 
@@ -87,7 +93,7 @@ TEST(TwoCpus, OppositeFirstPacketsMakeOneConnection) {
       if (run_raw(cpu ? kDmz : kLan, cpu ? back : there) != TC_ACT_REDIRECT) wrong++;
     }
   });
-  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(wrong, static_cast<int>(w.drops(CTD_DROP_CT_CLASH)));
   EXPECT_EQ(w.connections().size(), kCount);
   EXPECT_EQ(w.broken(), "");
 }
@@ -139,7 +145,7 @@ TEST_P(Storm, NothingIsLostOrTornApart) {
   });
   stop = true;
   timer.join();
-  EXPECT_EQ(wrong, 0) << "packets left with a wrong checksum";
+  EXPECT_EQ(wrong, 0) << "packets left with a wrong checksum or an inside address";
   native_flush();
   w.sweep(4);
   EXPECT_EQ(w.connections().size(), 0u);
@@ -168,7 +174,10 @@ TEST(TwoCpus, IdsAreNeverHandedOutTwice) {
         native_id_free(id);
       }
     }
-    for (u32 id : mine) native_id_free(id);
+    for (u32 id : mine) {
+      owner[id] = 0;
+      native_id_free(id);
+    }
   });
   EXPECT_EQ(twice, 0);
   EXPECT_EQ(w.broken(), "");

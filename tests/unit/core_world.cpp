@@ -2,9 +2,10 @@
 #include "core_world.hpp"
 
 #include <fmt/format.h>
-#include <gtest/gtest.h>
 #include <netinet/in.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <set>
 
@@ -56,6 +57,11 @@ ctd_action act_recirc(std::uint32_t id) {
 ctd_action act_stack() { return action(CTD_ACT_STACK); }
 ctd_action act_drop() { return action(CTD_ACT_DROP); }
 ctd_action act_ct_clear() { return action(CTD_ACT_CT_CLEAR); }
+
+void (*World::complain)(const std::string& what) = [](const std::string& what) {
+  fmt::print(stderr, "{}\n", what);
+  std::abort();
+};
 
 World::World(const WorldOptions& options) : options_(options) {
   native_reset(&options.native);
@@ -144,8 +150,8 @@ void World::add_flow(const Match& match, std::initializer_list<ctd_action> actio
     flow.key.w[w] = key.w[w] & bits.w[w];
     h = ctd_hash_step(h, flow.key.w[w]);
   }
-  ASSERT_EQ(flows_.set(slot, flow), 0);
-  ASSERT_EQ(flow_index_.set({.hash = ctd_hash_end(h), .mask = id}, {.slot = slot, .gen = 1}), 0);
+  if (flows_.set(slot, flow) || flow_index_.set({.hash = ctd_hash_end(h), .mask = id}, {.slot = slot, .gen = 1}))
+    complain("more flows than options.flow_capacity");
 }
 
 void World::remove_flows() {
@@ -261,21 +267,19 @@ Out World::run(NativePacket n, native_entry entry) {
     if (drops(i) != before[i]) dropped += (dropped.empty() ? "" : ", ") + std::string(drop_name(i));
   if (out.verdict == TC_ACT_SHOT) {
     out.where = "drop " + dropped;
-    EXPECT_NE(dropped, "") << "dropped without a reason";
+    if (dropped.empty()) complain("dropped without a reason");
     return out;
   }
   out.where = where(*n, out.verdict, entry);
   if (!dropped.empty()) out.where += " (drop " + dropped + ")";
   out.packet = from_native(*n);
   out.line = line_of(out.packet);
-  if (check_output) {
-    EXPECT_EQ(wrong_with(out.packet), "") << out.where << ": " << out.line;
-  }
-  if (n->ip_summed == NATIVE_CSUM_COMPLETE && out.verdict == TC_ACT_OK) {
-    EXPECT_TRUE(native_packet_csum_true(n.get())) << "the device's checksum is wrong now: " << out.line;
-  }
-  bool token = n->cb[0] == static_cast<u32>(ctd_config.token) && n->cb[1] == ctd_config.token >> 32;
-  EXPECT_EQ(token, out.verdict == TC_ACT_REDIRECT) << out.where;
+  const std::string wrong = check_output ? wrong_with(out.packet) : "";
+  if (!wrong.empty()) complain(fmt::format("{}: {}: {}", out.where, out.line, wrong));
+  if (n->ip_summed == NATIVE_CSUM_COMPLETE && out.verdict == TC_ACT_OK && !native_packet_csum_true(n.get()))
+    complain("the device's checksum is wrong now: " + out.line);
+  const bool token = n->cb[0] == static_cast<u32>(ctd_config.token) && n->cb[1] == ctd_config.token >> 32;
+  if (token != (out.verdict == TC_ACT_REDIRECT)) complain(fmt::format("{}: token {}", out.where, token));
   out.skb = std::move(n);
   return out;
 }
@@ -319,7 +323,7 @@ std::vector<const ctd_conn*> World::connections() const {
 const ctd_conn& World::only() const {
   static const ctd_conn none{};
   auto all = connections();
-  EXPECT_EQ(all.size(), 1u);
+  if (all.size() != 1) complain(fmt::format("{} connections, not one", all.size()));
   return all.empty() ? none : *all[0];
 }
 

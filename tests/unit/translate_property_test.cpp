@@ -242,6 +242,8 @@ class Property : public ::testing::Test {
                                               "resubmit(,1)",
                                               "resubmit(,2)",
                                               "resubmit(,3)",
+                                              "ct_clear,resubmit(,1)",
+                                              "ct_clear,resubmit(,3)",
                                               "ct(commit,force,zone=1,nat(null))"};
     std::string rule = fmt::format("table={},priority={}", random.below(tables), random.below(6));
     const char* match = matches[random.below(std::size(matches))];

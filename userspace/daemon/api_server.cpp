@@ -207,7 +207,9 @@ Result<> ApiServer::Impl::status(Response& response) {
             {"pid", getpid()},
             {"uptime_s", std::chrono::duration_cast<std::chrono::seconds>(uptime).count()},
             {"abi_version", CTD_ABI_VERSION}};
-  json.update(CTD_TRY(backend_.status()));
+  const Json more = CTD_TRY(backend_.status());
+  for (const auto& [name, value] : more.items())
+    if (!json.contains(name)) json[name] = value;  // ours stay as documented
   answer(response, json);
   return {};
 }

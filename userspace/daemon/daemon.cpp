@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 
 #include "daemon/api.hpp"
+#include "daemon/forward_block.hpp"
 #include "daemon/policy.hpp"
 #include "daemon/sysctl.hpp"
 
@@ -35,6 +36,12 @@ Result<> Daemon::open_datapath() {
   clock_ = CTD_TRY(JiffiesClock::open());
   tap_ = CTD_TRY(Tap::open(options_.instance));
   pins_ = CTD_TRY(make_pin_folder(options_.bpffs, options_.instance));
+  if (CTD_TRY(Datapath::is_unfinished(pins_))) {
+    // Nothing is attached before the instance's first page is written: there is nothing to take over.
+    spdlog::warn("an earlier start did not come to its end: its remains in {} are removed", pins_);
+    CTD_TRY(remove_pin_folder(pins_));
+    pins_ = CTD_TRY(make_pin_folder(options_.bpffs, options_.instance));
+  }
   dp_ = CTD_TRY(Datapath::open({.pins = pins_,
                                 .conn_capacity = config_.conntrack_capacity,
                                 .flow_capacity = config_.flow_capacity,
@@ -45,6 +52,7 @@ Result<> Daemon::open_datapath() {
 
 Result<> Daemon::set_up_rules(const NetSnapshot& snapshot) {
   ports_.emplace(*dp_, config_, pins_);
+  CTD_TRY(ports_->check_unclaimed(options_.bpffs, options_.instance, snapshot));
   CTD_TRY(ports_->assign(snapshot));
   rules_ = CTD_TRY(compile_policies(config_, ports_->names()));
   CTD_TRY(ports_->sync(snapshot, *rules_));
@@ -90,15 +98,30 @@ void Daemon::report_forwarding() const {
   }
 }
 
-// take_down() switches forwarding off on the inside ports, so that nothing leaves untranslated when nobody is there to
-// translate it. Where the host forwards at all, a start switches it on again.
+// Where the host forwards at all, it forwards on the ports. And what an earlier take_down() prohibited is allowed again.
 Result<> Daemon::allow_forwarding() {
   for (const ctd_family family : {CTD_IPV4, CTD_IPV6}) {
-    if (!CTD_TRY(global_forwarding(family))) continue;
     for (const std::string& port : config_.ports) {
-      if (CTD_TRY(get_forwarding(port, family))) continue;
+      if (CTD_TRY(unblock_forwarding(port, family))) {
+        spdlog::info("port {}: {} is forwarded again", port, family_name(family));
+      }
+      if (!CTD_TRY(global_forwarding(family)) || CTD_TRY(get_forwarding(port, family))) continue;
       CTD_TRY(set_forwarding(port, family, true));
       spdlog::info("port {}: {} forwarding was off, is on now", port, family_name(family));
+    }
+  }
+  return {};
+}
+
+// With the hooks gone, the host's stack would forward what is inside to the outside, untranslated.
+Result<> Daemon::prohibit_forwarding() {
+  for (const ctd_family family : {CTD_IPV4, CTD_IPV6}) {
+    if (!(family == CTD_IPV4 ? config_.gateway.masquerade : config_.gateway.masquerade6)) continue;
+    for (const std::string& port : config_.gateway.inside) {
+      CTD_TRY(block_forwarding(port, family));
+      spdlog::info("port {}: {} is not forwarded any more, for nobody translates it now (see `ip{} rule`; the next start "
+                   "of ctd takes this back)",
+                   port, family_name(family), family == CTD_IPV4 ? "" : " -6");
     }
   }
   return {};
@@ -119,7 +142,7 @@ Result<> Daemon::start() {
   if (!up) {
     // What was there before stays; what this start made goes.
     if (dp_ && !dp_->adopted()) {
-      if (const auto undone = take_down(); !undone) spdlog::error("cleaning up: {}", undone.error().message());
+      if (const auto undone = remove_all(); !undone) spdlog::error("cleaning up: {}", undone.error().message());
     } else if (!dp_ && !pins_.empty() && std::filesystem::is_empty(pins_)) {
       const auto removed = remove_pin_folder(pins_);
       if (!removed) spdlog::error("cleaning up: {}", removed.error().message());
@@ -197,23 +220,20 @@ Result<> Daemon::run(int stop_fd) {
 }
 
 Result<> Daemon::take_down() {
-  // With the hooks gone, the host's stack would forward what is inside to the outside, untranslated.
-  for (const std::string& port : config_.gateway.inside) {
-    for (const ctd_family family : {CTD_IPV4, CTD_IPV6}) {
-      if (!CTD_TRY(get_forwarding(port, family))) continue;
-      CTD_TRY(set_forwarding(port, family, false));
-      spdlog::info("port {}: {} forwarding switched off, for nobody translates it now", port, family_name(family));
-    }
-  }
+  CTD_TRY(prohibit_forwarding());
+  CTD_TRY(remove_all());
+  spdlog::info("instance {} is down", options_.instance);
+  return {};
+}
+
+Result<> Daemon::remove_all() {
   if (ports_) CTD_TRY(ports_->detach_all());
   CTD_TRY(detach_tap());
   flows_.reset();
   dp_.reset();
   CTD_TRY(remove_pin_folder(pins_));
   CTD_TRY(Tap::remove(tap_->name()));
-  CTD_TRY(lock_->remove_file());
-  spdlog::info("instance {} is down, nothing is left", options_.instance);
-  return {};
+  return lock_->remove_file();
 }
 
 }  // namespace ctd

@@ -43,7 +43,7 @@ class Daemon final : public ApiBackend {
   // Until SIGTERM, SIGINT or a shutdown over the API. stop_fd: readable when a signal has come.
   Result<> run(int stop_fd);
 
-  // Detaches and removes everything; nothing stays behind.
+  // Detaches and removes everything. What was masqueraded is not forwarded from then on (forward_block.hpp).
   Result<> take_down();
   bool wants_take_down() const { return shutdown_ || options_.ephemeral; }
 
@@ -64,6 +64,8 @@ class Daemon final : public ApiBackend {
   Result<> attach_tap();
   Result<> detach_tap();
   Result<> allow_forwarding();
+  Result<> prohibit_forwarding();
+  Result<> remove_all();
   void report_forwarding() const;
   Attachment tap_attachment(Hook hook) const;
   Result<> handle_changes();

@@ -17,7 +17,7 @@ Result<nlohmann::ordered_json> Daemon::status() {
   status["flows"] = flows_->size();
   status["device"] = tap_->name();
   status["adopted"] = dp_->adopted();
-  status["version"] = rt->version;
+  status["verdict_version"] = rt->version;
   const auto& upcalls = upcalls_->stats();
   status["upcalls"] = {{"handled", upcalls.handled}, {"failed", upcalls.failed}, {"foreign", upcalls.foreign}};
   return status;

@@ -5,6 +5,7 @@
 #include <array>
 #include <bit>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include <bpf/bpf.h>
@@ -140,6 +141,11 @@ void set_sizes(datapath_bpf& skel, const ctd_meta& meta) {
 
 Datapath::~Datapath() {
   if (skeleton_) datapath_bpf__destroy(skeleton_);
+}
+
+Result<bool> Datapath::is_unfinished(const std::string& pins) {
+  if (access((pins + "/ctd_meta").c_str(), F_OK) != 0) return !std::filesystem::is_empty(pins);
+  return CTD_TRY(read_meta(pins)).magic == 0;
 }
 
 Result<std::unique_ptr<Datapath>> Datapath::open(const Options& options, const JiffiesClock& clock) {

@@ -36,6 +36,9 @@ class Datapath {
   static Result<std::unique_ptr<Datapath>> open(const Options& options, const JiffiesClock& clock);
   ~Datapath();
 
+  // The folder has maps of a start that died before it had filled them in.
+  static Result<bool> is_unfinished(const std::string& pins);
+
   Datapath(const Datapath&) = delete;
   Datapath& operator=(const Datapath&) = delete;
 

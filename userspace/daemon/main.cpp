@@ -115,10 +115,9 @@ int main(int argc, char** argv) {
     const int code = app.exit(error);
     return code ? kExitUsage : 0;
   }
+  // systemd's journal has the time already.
+  spdlog::set_default_logger(spdlog::stderr_color_mt("ctd"));
+  spdlog::set_pattern(getenv("JOURNAL_STREAM") ? "%l: %v" : "%H:%M:%S.%e %^%l%$: %v");
   spdlog::set_level(verbose ? spdlog::level::debug : spdlog::level::info);
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
-  auto logger = spdlog::default_logger();
-  logger->sinks().clear();
-  logger->sinks().push_back(std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
   return run(arguments);
 }

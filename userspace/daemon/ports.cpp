@@ -83,6 +83,23 @@ Result<> Ports::assign(const NetSnapshot& net) {
   return {};
 }
 
+Result<> Ports::check_unclaimed(const std::string& bpffs, const std::string& instance, const NetSnapshot& net) const {
+  const u64 here = CTD_TRY(netns_inode());
+  for (const PinnedInstance& other : CTD_TRY(list_pinned_instances(bpffs))) {
+    if (other.netns != here || other.instance == instance) continue;
+    const Fd map(bpf_obj_get((other.folder + "/ports").c_str()));
+    for (u32 number = 1; map && number < CTD_MAX_PORTS; number++) {
+      ctd_port port{};
+      if (bpf_map_lookup_elem(map.get(), &number, &port) || !port.ifindex) continue;
+      const LinkInfo* link = net.find(port.ifindex);
+      if (link && std::find(config_.ports.begin(), config_.ports.end(), link->name) != config_.ports.end()) {
+        return fail("port {}: it is a port of instance \"{}\" already", link->name, other.instance);
+      }
+    }
+  }
+  return {};
+}
+
 Attachment Ports::attachment(const Entry& entry, Hook hook) const {
   return {.device = entry.name,
           .ifindex = entry.port.ifindex,
@@ -152,12 +169,16 @@ Result<bool> Ports::sync_port(Entry& entry, const NetSnapshot& net, const RuleSe
     CTD_TRY(map_set(dp_, "ports", u32{now.number}, now));
     CTD_TRY(map_set(dp_, "port_index", slot, u32{now.number}));
   } else {
-    CTD_TRY(map_set(dp_, "ports", u32{now.number}, ctd_port{}));
+    CTD_TRY(map_set(dp_, "ports", u32{now.number}, now));  // keeps its number
   }
-  const bool moved = entry.port.ifindex && entry.port.ifindex != now.ifindex;
-  const bool returned = !entry.port.ifindex && now.ifindex;
+  if (before.number && before.ifindex != now.ifindex) {
+    if (now.ifindex) {
+      spdlog::info("port {}: its interface is there again, index {}", entry.name, now.ifindex);
+    } else {
+      spdlog::warn("port {}: its interface is gone", entry.name);
+    }
+  }
   entry.port = now;
-  if (moved || returned) spdlog::info("port {}: interface index is now {}", entry.name, now.ifindex);
   return std::memcmp(&before, &now, sizeof(now)) != 0;
 }
 

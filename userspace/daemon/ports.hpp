@@ -28,6 +28,9 @@ class Ports {
   Result<> assign(const NetSnapshot& net);
   const PortNames& names() const { return names_; }
 
+  // Fails if a port belongs to another instance of this network namespace: both would see its packets.
+  Result<> check_unclaimed(const std::string& bpffs, const std::string& instance, const NetSnapshot& net) const;
+
   // Writes ports, the host's addresses and the zones of the fast path; attaches what is not attached. Called at start
   // and whenever links or addresses change. True if anything changed.
   Result<bool> sync(const NetSnapshot& net, const RuleSet& rules);

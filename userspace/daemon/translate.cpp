@@ -202,7 +202,10 @@ class Walk {
   int lookups_ = 0;
 };
 
-bool same_words(const ctd_key_words& a, const ctd_key_words& b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+template <typename T>
+bool same_bytes(const T& a, const T& b) {
+  return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
 
 }  // namespace
 
@@ -229,8 +232,8 @@ Result<Flow> translate(const RuleSet& rules, const ctd_flow_key& key, RecircTabl
 bool still_right(const RuleSet& rules, const ctd_key_words& masked_key, const ctd_key_words& mask,
                  const std::vector<ctd_action>& actions, RecircTable& recirc, ArgsTable& args) {
   const Result<Flow> flow = translate(rules, masked_key.key, recirc, args, &mask);
-  return flow && same_words(flow->mask, mask) && flow->actions.size() == actions.size() &&
-         std::memcmp(flow->actions.data(), actions.data(), actions.size() * sizeof(ctd_action)) == 0;
+  return flow && same_bytes(flow->mask, mask) &&
+         std::equal(flow->actions.begin(), flow->actions.end(), actions.begin(), actions.end(), same_bytes<ctd_action>);
 }
 
 }  // namespace ctd
