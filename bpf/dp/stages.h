@@ -80,14 +80,15 @@ static __always_inline int entry_ingress(CTX *ctx)
 
 static __always_inline int entry_egress(CTX *ctx)
 {
-	struct scratch *s = scratch_get();
 	struct ctd_port *port;
+	struct scratch *s;
 	int reason;
 
 	if (ctx_token_ok(ctx, ctd_config.token)) {
 		ctx_token_clear(ctx); /* has been through */
 		return CTX_OK;
 	}
+	s = scratch_get();
 	port = port_of(ctx_ifindex(ctx));
 	if (!s || !port)
 		return drop(0, CTD_DROP_UNKNOWN_PORT);

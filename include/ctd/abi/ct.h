@@ -154,36 +154,39 @@ struct ctd_dir_count {
 
 /* Map `ct_conn`: array, index = connection id, mapped read-only by userspace. Written by BPF. */
 struct ctd_conn {
-	u32 ctl;    /* CTD_CTL(); the sequence changes with every reuse */
-	u32 lock;   /* 0 free, else taken: compare-and-swap, bounded spins */
-	u32 id;     /* its own index */
-	u32 status; /* enum ctd_status */
-	struct ctd_tuple orig;
-	struct ctd_tuple reply;
-	u8 state;        /* enum ctd_tcp_state or ctd_other_state, by orig.proto */
-	u8 tcp_last_dir; /* enum ctd_dir of last_flags */
-	u16 tcp_last_flags;
+	/* One cache line with all that crediting a verdict touches. */
+	u32 ctl;          /* CTD_CTL(); the sequence changes with every reuse */
+	u32 lock;         /* 0 free, else taken: compare-and-swap, bounded spins */
+	u32 status;       /* enum ctd_status */
 	u32 timeout;      /* jiffies after the last packet */
 	u32 last_seen[2]; /* jiffies (low word) by direction; 0 if never */
-	u64 start;        /* jiffies */
+	u32 id;           /* its own index */
+	u8 state;         /* enum ctd_tcp_state or ctd_other_state, by orig.proto */
+	u8 tcp_last_dir;  /* enum ctd_dir of tcp_last_flags */
+	u16 tcp_last_flags;
+	struct ctd_dir_count count[2]; /* without what verdicts have not credited yet */
+
+	struct ctd_tuple orig;
+	struct ctd_tuple reply;
+	u64 start; /* jiffies */
 	u32 mark;
 	u16 helper;         /* 0 none */
 	u16 timeout_policy; /* 0 default */
 	u8 label[16];
 	u32 master; /* connection id of the expecting connection, CTD_CONN_NONE if none */
 	u32 master_seq;
-	struct ctd_dir_count count[2]; /* without what verdicts have not credited yet */
 	struct ctd_tcp_window win[2];
 	u32 tcp_last_seq; /* host order, of the last packet that matters to the state */
 	u32 tcp_last_ack;
-	u32 ring_pos;  /* position in its class's ring */
-	u32 next_free; /* link of the free list while CTD_CONN_FREE */
+	u32 ring_pos;  /* while free: next chain of the free list */
+	u32 next_free; /* while free: next id of the chain */
 	u8 reserved[24];
 };
-CTD_ASSERT_OFFSET(struct ctd_conn, orig, 16);
-CTD_ASSERT_OFFSET(struct ctd_conn, state, 96);
-CTD_ASSERT_OFFSET(struct ctd_conn, start, 112);
-CTD_ASSERT_OFFSET(struct ctd_conn, count, 152);
+CTD_ASSERT_OFFSET(struct ctd_conn, last_seen, 16);
+CTD_ASSERT_OFFSET(struct ctd_conn, count, 32);
+CTD_ASSERT_OFFSET(struct ctd_conn, orig, 64);
+CTD_ASSERT_OFFSET(struct ctd_conn, start, 144);
+CTD_ASSERT_OFFSET(struct ctd_conn, label, 160);
 CTD_ASSERT_OFFSET(struct ctd_conn, win, 184);
 CTD_ASSERT_SIZE(struct ctd_conn, 256);
 
