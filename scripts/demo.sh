@@ -28,10 +28,7 @@ server4=203.0.113.2 server6=2001:db8::2
 client4=10.1.0.2
 export PATH="$PWD/build/release/bin:$PATH:/usr/sbin:/sbin"
 
-work=''       # a folder with all files of this run: the instance's socket, a BPF file system of its own, logs
-ctd_pid=''    # the daemon
-job=''        # installation or build under way, in a process group of its own
-helpers=()    # servers and the capture
+work='' # a folder with all files of this run: the instance's socket, a BPF file system of its own, logs
 
 if [ -t 1 ]; then bold=$'\e[1m' green=$'\e[32m' plain=$'\e[0m'; else bold='' green='' plain=''; fi
 
@@ -43,21 +40,21 @@ die() {
   exit 1
 }
 
-# The trap. What cannot be removed is said and makes the demonstration fail.
+# What cannot be removed is said, and makes the demonstration fail. A signal may come anywhere: what runs is asked of the
+# shell (a list of our own could miss the latest), and messages go to where standard error was at the beginning.
+exec 3>&2
 clean_up() {
-  local status=$? pid name left=()
+  local status=$? pid running left=()
   trap '' INT TERM HUP PIPE
   trap - EXIT
   set +e
   cd /
-  if [ -n "$job" ]; then
-    kill -TERM -- "-$job"
-    wait "$job"
-    for _ in {1..100}; do kill -0 -- "-$job" 2> /dev/null && sleep 0.05; done
-  fi 2> /dev/null
-  for pid in "${helpers[@]}" $ctd_pid; do kill -TERM "$pid" 2> /dev/null; done
-  for pid in "${helpers[@]}" $ctd_pid; do
-    for _ in {1..100}; do kill -0 "$pid" 2> /dev/null && sleep 0.05; done
+  running=$(jobs -pr)
+  for pid in $running; do
+    kill -TERM -- "-$pid" || kill -TERM "$pid" # a process group, if it has one of its own
+  done 2> /dev/null
+  for pid in $running; do
+    for _ in {1..100}; do { kill -0 -- "-$pid" || kill -0 "$pid"; } 2> /dev/null && sleep 0.05; done
     kill -KILL "$pid" 2> /dev/null && left+=("process $pid had to be killed")
     wait "$pid" 2> /dev/null
   done
@@ -69,8 +66,10 @@ clean_up() {
     rm -rf --one-file-system "$work" || left+=("folder $work")
   fi
   if [ ${#left[@]} -gt 0 ]; then
-    printf 'demo: not removed: %s\n' "${left[@]}" >&2
+    printf 'demo: not removed: %s\n' "${left[@]}" >&3
     [ "$status" != 0 ] || status=1
+  elif [ "$status" -gt 128 ]; then
+    printf '\ndemo: stopped; all that it made is removed\n' >&3
   fi
   exit "$status"
 }
@@ -84,10 +83,8 @@ trap 'exit 143' TERM
 long() {
   set -m # a background job of a shell without job control would ignore Ctrl-C, and so would all it starts
   "$@" < /dev/null &
-  job=$!
   set +m
-  wait "$job" || die "$*"
-  job=''
+  wait "$!" || die "$*"
 }
 
 within() { nsenter --net="/run/netns/$prefix-$1" -- "${@:2}"; }
@@ -112,11 +109,10 @@ on() {
 serve() {
   # Not within(): the process id must be the command's, not a subshell's.
   nsenter --net="/run/netns/$prefix-server" -- "${@:2}" > "$1.log" 2>&1 < /dev/null &
-  helpers+=($!)
 }
 
 # ctd's log from a line on, without the times.
-log_from() { tail -n "+$1" ctd.log | sed -E 's/^[^a-z]*(info\]? )?/  /'; }
+log_from() { tail -n "+$1" ctd.log | sed -E 's/^[^a-z]*(info[]:]* )?/  /'; }
 
 # until_true WHAT COMMAND...: at most ten seconds.
 until_true() {
@@ -275,7 +271,6 @@ lines=$(wc -l < ctd.log)
 prompt gateway "kill -TERM \$(pidof ctd)" 'takes everything down, as --ephemeral says'
 kill -TERM "$ctd_pid"
 wait "$ctd_pid" || { log_from $((lines + 1)); die 'ctd ended with an error'; }
-ctd_pid=''
 log_from $((lines + 1))
 [ ! -e bpf/ctd ] || die 'ctd left pins'
 ! ip -n "$prefix-gateway" link show ctd-demo > /dev/null 2>&1 || die 'ctd left its device'

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The whole core on sequences of packets, ticks and failures: memory stays sound, every drop has a reason, what goes in with
-// right checksums comes out with right checksums, and at the end no connection id is lost.
+// The whole core on sequences of packets, ticks and failures: memory stays sound, every drop has a reason, what goes in
+// with right checksums comes out with right checksums, and at the end no connection id is lost.
 //
-// Input: records of an operation byte, a length byte and that many bytes. Packets are a template that the bytes overwrite
-// (even operation) or repair-free raw bytes (odd).
+// Input: records of an operation byte, a length byte and that many bytes. Packets are a template that the bytes
+// overwrite (even operation) or repair-free raw bytes (odd).
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -43,13 +43,19 @@ Packet sound(Input& in) {
   PacketBuilder b = frame();
   const auto ttl = static_cast<std::uint8_t>(what & 0x80 ? 1 : 64);
   if (v6)
-    b.ipv6({.src = back ? "2001:db8:2::2" : "2001:db8:1::2", .dst = back ? "2001:db8:2::1" : "2001:db8:2::2", .hop_limit = ttl});
+    b.ipv6({.src = back ? "2001:db8:2::2" : "2001:db8:1::2",
+            .dst = back ? "2001:db8:2::1" : "2001:db8:2::2",
+            .hop_limit = ttl});
   else
-    b.ipv4({.src = back ? "10.0.2.2" : "10.1.0.2", .dst = back ? "10.0.2.1" : "10.0.2.2", .ttl = ttl,
+    b.ipv4({.src = back ? "10.0.2.2" : "10.1.0.2",
+            .dst = back ? "10.0.2.1" : "10.0.2.2",
+            .ttl = ttl,
             .option_words = static_cast<std::uint8_t>(flags >> 6)});
   switch (what >> 2 & 3) {
     case 0:
-      b.tcp({.sport = back ? std::uint16_t{80} : port, .dport = back ? port : std::uint16_t{80}, .flags = static_cast<std::uint8_t>(flags & 0x3f)});
+      b.tcp({.sport = back ? std::uint16_t{80} : port,
+             .dport = back ? port : std::uint16_t{80},
+             .flags = static_cast<std::uint8_t>(flags & 0x3f)});
       break;
     case 1:
       b.udp({.sport = back ? std::uint16_t{53} : port, .dport = back ? port : std::uint16_t{53}});
@@ -60,7 +66,10 @@ Packet sound(Input& in) {
   b.payload(in.byte());
   if (what & 0x10 && (what >> 2 & 3) < 2) b.partial();
   Packet p = b.build();
-  if (what & 0x20) p = icmp_error(p, {.from = v6 ? "2001:db8:7::7" : "192.0.2.7", .type = static_cast<std::uint8_t>(v6 ? 2 : 3), .quote = in.byte()});
+  if (what & 0x20)
+    p = icmp_error(p, {.from = v6 ? "2001:db8:7::7" : "192.0.2.7",
+                       .type = static_cast<std::uint8_t>(v6 ? 2 : 3),
+                       .quote = in.byte()});
   return p;
 }
 
@@ -80,7 +89,8 @@ void send(World& w, Input& in, std::uint8_t op) {
   if (!(op & 8)) n->ingress_ifindex = n->ifindex;
   int verdict = native_run(n.get(), op & 8 ? NATIVE_EGRESS : NATIVE_INGRESS);
   require(verdict == TC_ACT_OK || verdict == TC_ACT_SHOT || verdict == TC_ACT_REDIRECT);
-  if (verdict == TC_ACT_REDIRECT && right && n->redirect.ifindex != NATIVE_TAP_IFINDEX) require(wrong_with(from_native(*n)).empty());
+  if (verdict == TC_ACT_REDIRECT && right && n->redirect.ifindex != NATIVE_TAP_IFINDEX)
+    require(wrong_with(from_native(*n)).empty());
   if (verdict == TC_ACT_REDIRECT && n->redirect.ifindex == NATIVE_TAP_IFINDEX) {
     Packet up = from_native(*n);
     up.bytes[12] = 8;
@@ -96,8 +106,10 @@ void send(World& w, Input& in, std::uint8_t op) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Input in{data, size};
   const std::uint8_t setup = in.byte();
-  World w({.native = {.conn_capacity = 24, .unanswered_quota = 8, .answered_quota = 8, .cache_entries = 8, .seed = setup},
-           .masquerade6 = (setup & 1) != 0, .fast = (setup & 2) != 0});
+  World w(
+      {.native = {.conn_capacity = 24, .unanswered_quota = 8, .answered_quota = 8, .cache_entries = 8, .seed = setup},
+       .masquerade6 = (setup & 1) != 0,
+       .fast = (setup & 2) != 0});
   for (int i = 0; i < 64 && in.left; i++) {
     std::uint8_t op = in.byte();
     if ((op & 0xf0) == 0xf0) {

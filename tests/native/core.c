@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The datapath core, compiled for this machine, and the driver that runs its entries and stages as the kernel does: a tail
- * call that succeeds never returns to its caller, and there are 33 of them for a packet.
+ * The datapath core, compiled for this machine, and the driver that runs its entries and stages as the kernel does: a
+ * tail call that succeeds never returns to its caller, and there are 33 of them for a packet.
  */
 #include <setjmp.h>
 #include <stdlib.h>
@@ -81,7 +81,7 @@ static u32 or_else(u32 value, u32 other)
 /* As the daemon does for a new instance. */
 static void classes_init(const struct native_options *o, u32 capacity, u32 ring)
 {
-	const u32 quota[] = { or_else(o->unanswered_quota, capacity / 4), or_else(o->answered_quota, capacity / 2) };
+	const u32 quota[] = {or_else(o->unanswered_quota, capacity / 4), or_else(o->answered_quota, capacity / 2)};
 
 	for (u32 cls = 0; cls < 2; cls++) {
 		struct ctd_class *c = map_lookup(&ct_class, &cls);

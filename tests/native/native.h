@@ -27,7 +27,8 @@ extern "C" {
 struct native_options {
 	u32 conn_capacity;
 	u32 flow_capacity;
-	u32 unanswered_quota; /* members of the classes unanswered and answered; 0: a quarter and a half of the capacity */
+	u32 unanswered_quota; /* members of the classes unanswered and answered; 0: a quarter and a half of the capacity
+			       */
 	u32 answered_quota;
 	u32 cache_entries;
 	u32 seed; /* of random32() and of ctd_config.seed */

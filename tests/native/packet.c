@@ -119,9 +119,8 @@ void native_packet_free(struct native_packet *packet)
 static u32 sum_of_l3(const struct native_packet *packet)
 {
 	u8 *bytes = flat_copy(packet);
-	u32 sum = packet->len > packet->mac_len ?
-			  native_csum(bytes + packet->mac_len, packet->len - packet->mac_len, 0) :
-			  0;
+	u32 sum = packet->len > packet->mac_len ? native_csum(bytes + packet->mac_len, packet->len - packet->mac_len, 0)
+						: 0;
 
 	free(bytes);
 	return sum;
@@ -204,7 +203,7 @@ static u16 sum_end(u32 sum)
 static void replace_value(CTX *ctx, u16 *sum, u32 from, u32 to, bool pseudo)
 {
 	if (ctx->ip_summed != NATIVE_CSUM_PARTIAL) {
-		*sum = sum_end(sum_add(sum_sub((u16)~*sum, from), to));
+		*sum = sum_end(sum_add(sum_sub((u16) ~*sum, from), to));
 		if (ctx->ip_summed == NATIVE_CSUM_COMPLETE && pseudo)
 			ctx->csum = ~sum_add(sum_sub(~ctx->csum, from), to);
 	} else if (pseudo) {
@@ -216,7 +215,7 @@ static void replace_value(CTX *ctx, u16 *sum, u32 from, u32 to, bool pseudo)
 static void replace_diff(CTX *ctx, u16 *sum, u32 diff, bool pseudo, bool ipv6)
 {
 	if (ctx->ip_summed != NATIVE_CSUM_PARTIAL) {
-		*sum = sum_end(sum_add(diff, (u16)~*sum));
+		*sum = sum_end(sum_add(diff, (u16) ~*sum));
 		/* IPv6 has no header checksum: the address's own change makes up for it. */
 		if (ctx->ip_summed == NATIVE_CSUM_COMPLETE && pseudo && !ipv6)
 			ctx->csum = ~sum_sub(diff, ctx->csum);
@@ -244,19 +243,19 @@ long native_l4_csum(CTX *ctx, u32 off, u64 from, u64 to, u64 flags)
 	if (flags & BPF_F_MARK_MANGLED_0 && !(flags & BPF_F_MARK_ENFORCE) && !*sum)
 		return 0;
 	switch (flags & BPF_F_HDR_FIELD_MASK) {
-	case 0:
-		if (from)
+		case 0:
+			if (from)
+				return -EINVAL;
+			replace_diff(ctx, sum, (u32)to, pseudo, ipv6);
+			break;
+		case 2:
+			replace_value(ctx, sum, (u16)from, (u16)to, pseudo);
+			break;
+		case 4:
+			replace_value(ctx, sum, (u32)from, (u32)to, pseudo);
+			break;
+		default:
 			return -EINVAL;
-		replace_diff(ctx, sum, (u32)to, pseudo, ipv6);
-		break;
-	case 2:
-		replace_value(ctx, sum, (u16)from, (u16)to, pseudo);
-		break;
-	case 4:
-		replace_value(ctx, sum, (u32)from, (u32)to, pseudo);
-		break;
-	default:
-		return -EINVAL;
 	}
 	if (flags & BPF_F_MARK_MANGLED_0 && !*sum)
 		*sum = 0xffff;
@@ -328,7 +327,7 @@ long native_strip(CTX *ctx, u32 len)
 long native_vlan_push(CTX *ctx, be16 tpid, u16 tci)
 {
 	if (ctx->vlan_present) {
-		be16 inner[2] = { ctx->vlan_tpid, __builtin_bswap16(ctx->vlan_tci) };
+		be16 inner[2] = {ctx->vlan_tpid, __builtin_bswap16(ctx->vlan_tci)};
 
 		if (ctx->len < ETH_HLEN)
 			return -EFAULT;

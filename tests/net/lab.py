@@ -161,6 +161,10 @@ class Lab:
             for address in addresses:
                 add_address(space, name, address)
             space.ip("link", "set", name, "up")
+        for space, name in ((host, device), (self.gateway, port)):
+            # Until then the kernel throws away what is sent, up to a second after the command.
+            eventually(lambda: all(word in space.ip("link", "show", name) for word in ("noqueue", "state UP")),
+                       f"{name} is up")
 
     def offloads_off(self):
         for space, device in ((self.client, "c0"), (self.gateway, "lan0"), (self.gateway, "wan0"), (self.server, "s0")):

@@ -12,8 +12,9 @@ from daemon import Ctd
 from lab import WAN, Lab, eventually
 from wire import IP, UDP, Capture, client_wire, server_wire
 
-INSIDE, INSIDE6, INSIDE_MARKER = "10.1.0.50", "fd01::50", "10.1.0.60"
+INSIDE, INSIDE6, INSIDE_ROUTER, INSIDE_MARKER = "10.1.0.50", "fd01::50", "10.1.0.77", "10.1.0.60"
 OUTSIDE, OUTSIDE6, ROUTER, OUTSIDE_MARKER = "10.0.2.50", "fd02::50", "10.0.2.77", "10.0.2.60"
+TCP_NUMBER = 6
 
 NFT = """
 table inet gateway {
@@ -38,8 +39,9 @@ class Bench:
         self.lab = Lab(offloads=False)
         case.addCleanup(self.lab.close)
         gateway = self.lab.gateway
-        for device, addresses, mac in (("lan0", (INSIDE, INSIDE6, INSIDE_MARKER), self.lab.client.mac("c0")),
-                                       ("wan0", (OUTSIDE, OUTSIDE6, ROUTER, OUTSIDE_MARKER), self.lab.server.mac("s0"))):
+        for device, addresses, mac in (
+                ("lan0", (INSIDE, INSIDE6, INSIDE_ROUTER, INSIDE_MARKER), self.lab.client.mac("c0")),
+                ("wan0", (OUTSIDE, OUTSIDE6, ROUTER, OUTSIDE_MARKER), self.lab.server.mac("s0"))):
             for address in addresses:
                 gateway.ip("neigh", "replace", address, "lladdr", mac, "dev", device, "nud", "permanent")
         self.wires = {"client": client_wire(self.lab), "server": server_wire(self.lab)}
@@ -101,7 +103,7 @@ def scripted_packet(frame):
     """The packet from its IP header on, if a scripted host sent it or is to get it."""
     data = frame[14:]
     if frame[12:14] == b"\x08\x00":
-        hosts = {bytes(map(int, address.split("."))) for address in (INSIDE, OUTSIDE, ROUTER)}
+        hosts = {bytes(map(int, address.split("."))) for address in (INSIDE, INSIDE_ROUTER, OUTSIDE, ROUTER)}
         return data[:int.from_bytes(data[2:4], "big")] if hosts & {data[12:16], data[16:20]} else None
     if frame[12:14] == b"\x86\xdd" and 0x50 in (data[23], data[39]):
         return data[:40 + int.from_bytes(data[4:6], "big")]
@@ -125,13 +127,13 @@ def kernel_table(gateway):
     for family in ("ipv4", "ipv6"):
         for line in gateway.run("conntrack", "-L", "-f", family, "-o", "extended").stdout.splitlines():
             words = line.split()
-            proto = words[2]
-            state = words[5] if proto == "tcp" else None
+            proto = int(words[3])  # names differ
+            state = words[5] if proto == TCP_NUMBER else None
             tuples = []
-            for match in re.finditer(r"src=(\S+) dst=(\S+)(?: sport=(\d+) dport=(\d+))?(?: type=(\d+) code=(\d+) id=(\d+))?"
-                                     r"(?: \[UNREPLIED\])?", line):
+            for match in re.finditer(r"src=(\S+) dst=(\S+)(?: sport=(\d+) dport=(\d+))?"
+                                     r"(?: type=(\d+) code=(\d+) id=(\d+))?", line):
                 source, to, sport, dport, kind, code, number = match.groups()
-                rest = (int(sport), int(dport)) if sport else (int(kind), int(code), int(number))
+                rest = (int(sport), int(dport)) if sport else (int(kind), int(code), int(number)) if kind else ()
                 tuples.append((source, to) + rest)
             if tuples[0][0] not in (INSIDE, INSIDE6):
                 continue
@@ -149,11 +151,12 @@ def ctd_table(ctd):
     for connection in ctd.connections():
         tuples = []
         for side in (connection["orig"], connection["reply"]):
-            rest = (side["sport"], side["dport"]) if "sport" in side else (side["type"], side["code"], side["id"])
+            rest = tuple(side[name] for name in ("sport", "dport", "type", "code", "id") if name in side)
             tuples.append((side["src"], side["dst"]) + rest)
         if tuples[0][0] not in (INSIDE, INSIDE6):
             continue
-        state = connection["state"] if connection["proto"] == "tcp" else None
-        entries.append(entry(connection["proto"], state, tuples[0], tuples[1], connection["status"]))
+        proto = connection["protonum"]
+        state = connection["state"] if proto == TCP_NUMBER else None
+        entries.append(entry(proto, state, tuples[0], tuples[1], connection["status"]))
     return sorted(entries)
 

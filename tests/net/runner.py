@@ -98,7 +98,8 @@ def main():
         if not os.access(os.path.join(lab.BIN, name), os.X_OK):
             print(f"run.sh: there is no {name} in {lab.BIN}", file=sys.stderr)
             return 2
-    signal.signal(signal.SIGTERM, interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGINT is ignored in a background job otherwise
+        signal.signal(number, interrupted)
 
     report = Report()
     failed = passed = 0

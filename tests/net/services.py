@@ -9,6 +9,8 @@ import threading
 
 from lab import eventually
 
+SO_RCVBUFFORCE = 33
+
 
 def open_socket(space, kind, address, port=0, device=None):
     """A bound socket in a namespace."""
@@ -26,7 +28,9 @@ def open_socket(space, kind, address, port=0, device=None):
 
 
 def udp(space, address, port=0):
-    return open_socket(space, socket.SOCK_DGRAM, address, port)
+    made = open_socket(space, socket.SOCK_DGRAM, address, port)
+    made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)  # what a test sends in one go
+    return made
 
 
 def tcp_connect(space, address, port, to, to_port, timeout=10):

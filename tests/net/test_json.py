@@ -143,8 +143,8 @@ class DumpTest(LabTest):
         table = self.ctd.ctctl("conntrack", "dump").stdout
         self.assertIn(CLIENT, table)
         self.assertIn(WAN, table)
-        metrics = self.lab.gateway.run("curl", "-sS", "--unix-socket", f"{self.ctd.rundir}/{self.ctd.instance}/ctd.sock",
-                                       "http://ctd/metrics").stdout
+        path = f"{self.ctd.rundir}/{self.ctd.instance}/ctd.sock"
+        metrics = self.lab.gateway.run("curl", "-sS", "--unix-socket", path, "http://ctd/metrics").stdout
         self.assertIn("# TYPE", metrics)
 
     def test_a_dump_while_connections_come_and_go(self):

@@ -60,7 +60,6 @@ class LeakTest(LabTest):
 
     def assert_no_leak(self):
         self.wait_traffic()
-        leaked = [frame for frame in list(self.capture.frames) if is_inside_source(frame)]
         self.leaked += [Ether(frame).summary() for frame in self.capture.frames if is_inside_source(frame)]
         self.assertEqual(self.leaked[:20], [], f"{len(self.leaked)} packets with an inside source came out")
 
@@ -140,7 +139,8 @@ class LeakTest(LabTest):
         def many_shapes(_):
             # Every TOS is a flow of its own where rules look at it; unknown protocols and flags for the rest.
             wire.send(IP(src=CLIENT, dst=f"10.0.{source.randrange(256)}.{source.randrange(1, 255)}",
-                         proto=source.randrange(256), tos=source.randrange(256), ttl=source.randrange(2, 255)) / (b"x" * 20))
+                         proto=source.randrange(256), tos=source.randrange(256),
+                         ttl=source.randrange(2, 255)) / (b"x" * 20))
             wire.send(IPv6(src=f"fd01::{source.randrange(1, 65536):x}", dst=f"fd02::{source.randrange(1, 65536):x}",
                            tc=source.randrange(256), nh=source.randrange(61, 256)) / (b"y" * 20))
 

@@ -2,20 +2,21 @@
 """ctd against the kernel's conntrack and nftables' masquerade: same packets, same table. See oracle.py."""
 
 from scapy.layers.inet6 import (ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig,
-                                ICMPv6TimeExceeded)
+                                ICMPv6TimeExceeded, IPv6ExtHdrDestOpt)
+from scapy.packet import Padding
 
 from lab import LabTest
-from oracle import INSIDE, INSIDE6, OUTSIDE, OUTSIDE6, ROUTER, WAN, Bench
+from oracle import INSIDE, INSIDE6, INSIDE_ROUTER, OUTSIDE, OUTSIDE6, ROUTER, WAN, Bench
 from wire import ICMP, IP, TCP, UDP, Ether, IPv6
 
 # Scenes whose outcome differs on purpose: what differs ("packets", "table") and why.
-# A connection that is refused: the kernel forgets it with the reset; ctd keeps it as CLOSE for that state's ten seconds,
-# so that a dump shows what was tried. The port is free again for the same client at once (see "reopened").
+# A connection that is refused: the kernel forgets it with the reset; ctd keeps it as CLOSE for that state's ten
+# seconds, so that a dump shows what was tried. A new attempt opens it anew ("refused_and_tried_again" is equal).
 INTENDED = {name: "table" for name in ("refused", "refused6")}
 
 
 class Talk:
-    """Builds the packets of one TCP connection with right sequence numbers. `back` is the client as the server sees it."""
+    """Builds the packets of one TCP connection with right sequence numbers."""
 
     def __init__(self, port, six=False):
         self.port, self.six = port, six
@@ -128,7 +129,8 @@ def tcp_scenes():
             one.step("client", "S"), one.step("server", "SA"), one.repeat("server", "SA", back=1),
             one.step("client", "A")]
         one = talk(28)
-        yield "data_after_reset" + suffix, one.handshake() + [one.step("server", "R"), one.step("client", "PA", b"late")]
+        yield "data_after_reset" + suffix, one.handshake() + [
+            one.step("server", "R"), one.step("client", "PA", b"late")]
         one = talk(29)
         yield "reset_in_time_wait" + suffix, one.handshake() + [
             one.step("client", "FA"), one.step("server", "FA"), one.step("client", "A"), one.step("server", "A"),
@@ -175,6 +177,15 @@ def datagram_scenes():
         sport=32007, dport=53) / b"options")]
     yield "tos_and_df", [("client", IP(src=INSIDE, dst=OUTSIDE, ttl=9, tos=0xB9, flags="DF", id=0) / UDP(
         sport=32008, dport=53) / b"marked")]
+    for proto in (4, 50, 253):
+        yield f"protocol_{proto}", [("client", IP(src=INSIDE, dst=OUTSIDE, ttl=9, proto=proto, id=1) / b"anything"),
+                                    ("server", IP(src=OUTSIDE, dst=WAN, ttl=9, proto=proto, id=2) / b"something"),
+                                    ("client", IP(src=INSIDE, dst=OUTSIDE, ttl=9, proto=proto, id=3) / b"else")]
+    yield "destination_options6", [("client", IPv6(src=INSIDE6, dst=OUTSIDE6, hlim=9) / IPv6ExtHdrDestOpt() / UDP(
+        sport=32009, dport=53) / b"options")]
+    yield "padded_ethernet_frame", [("client", IP(src=INSIDE, dst=OUTSIDE, ttl=9, id=5) / UDP(
+        sport=32010, dport=53) / b"x" / Padding(b"\0" * 40))]
+    yield "last_hop", [("client", IP(src=INSIDE, dst=OUTSIDE, ttl=2, id=6) / UDP(sport=32011, dport=53))]
 
 
 def zero_checksum_payloads():
@@ -202,20 +213,30 @@ def seen_outside(packet):
     return IP(bytes(outside))
 
 
+def inside_form(packet):
+    """What the server's UDP packet is behind the gateway."""
+    inside = packet.copy()
+    inside.dst, inside.ttl, inside.chksum = INSIDE, packet.ttl - 1, None
+    del inside[UDP].chksum
+    return IP(bytes(inside))
+
+
 def error_scenes():
-    for name, first in (("udp", udp("client", 33001)), ("echo", echo("client", 33)), ("tcp", Talk(33002).step("client", "S"))):
+    for name, first in (("udp", udp("client", 33001)), ("echo", echo("client", 33)),
+                        ("tcp", Talk(33002).step("client", "S"))):
         outside = seen_outside(first[1])
         for what, kind in (("port_unreachable", ICMP(type=3, code=3)), ("time_exceeded", ICMP(type=11, code=0)),
-                           ("frag_needed", ICMP(type=3, code=4, nexthopmtu=1400)), ("parameter", ICMP(type=12, ptr=20))):
+                           ("frag_needed", ICMP(type=3, code=4, nexthopmtu=1400)),
+                           ("parameter", ICMP(type=12, ptr=20))):
             for length in (28, 60):
                 yield f"{what}_about_{name}_{length}", [
                     first, error_about(outside, "server", kind, None if what == "port_unreachable" else ROUTER, length)]
-    answer = udp("server", 33003)[1]
-    inside = answer.copy()
-    inside.dst, inside.ttl, inside.chksum = INSIDE, answer.ttl - 1, None
-    del inside[UDP].chksum
-    yield "client_answers_with_an_error", [udp("client", 33003), ("server", answer),
-                                           error_about(IP(bytes(inside)), "client", ICMP(type=3, code=3))]
+    yield "client_answers_with_an_error", [
+        udp("client", 33003), udp("server", 33003),
+        error_about(inside_form(udp("server", 33003)[1]), "client", ICMP(type=3, code=3))]
+    yield "a_router_inside_answers_with_an_error", [
+        udp("client", 33008), udp("server", 33008),
+        error_about(inside_form(udp("server", 33008)[1]), "client", ICMP(type=11, code=0), INSIDE_ROUTER)]
     yield "error_about_nothing", [error_about(seen_outside(udp("client", 33004)[1]), "server", ICMP(type=3, code=3))]
     yield "error_about_an_inside_packet", [udp("client", 33005),
                                            error_about(udp("client", 33005)[1], "server", ICMP(type=3, code=3))]
@@ -226,7 +247,8 @@ def error_scenes():
     sent_outside.hlim -= 1
     for what, kind in (("port_unreachable6", ICMPv6DestUnreach(code=4)), ("time_exceeded6", ICMPv6TimeExceeded()),
                        ("too_big6", ICMPv6PacketTooBig(mtu=1300))):
-        yield what, [("client", sent), ("server", IPv6(src=OUTSIDE6, dst=INSIDE6, hlim=20) / kind / bytes(sent_outside))]
+        yield what, [("client", sent),
+                     ("server", IPv6(src=OUTSIDE6, dst=INSIDE6, hlim=20) / kind / bytes(sent_outside))]
 
 
 class OracleTest(LabTest):

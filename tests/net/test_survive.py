@@ -126,7 +126,7 @@ class SurviveTest(LabTest):
         receiver = self.lab.server.popen("/usr/bin/python3", NUMBERED, "receive", SERVER, "5000",
                                          stdout=subprocess.PIPE, text=True)
         self.assertEqual(receiver.stdout.readline(), "ready\n")
-        self.lab.client.popen("/usr/bin/python3", NUMBERED, "send", CLIENT, "40001", SERVER, "5000", "2000", "1").wait(60)
+        self.lab.client.run("/usr/bin/python3", NUMBERED, "send", CLIENT, "40001", SERVER, "5000", "2000", "1")
         seen = json.loads(receiver.stdout.readline())
         self.assertEqual((seen["received"], seen["missing"], seen["doubled"]), (2000, 0, 0), seen)
         self.assertEqual(seen["disordered"], 0, seen)

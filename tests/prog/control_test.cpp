@@ -72,15 +72,17 @@ TEST_F(ControlTest, FlushTakesEverything) {
   flush_all(0);
 }
 
+// Ids wait in per-CPU caches, a few dozen each: a table must be well larger than those.
 TEST_F(ControlTest, FlushedIdsAreUsedAgain) {
-  start({.conn_capacity = 16});
-  for (int round = 0; round < 3; round++) {
-    for (std::uint16_t i = 0; i < 8; i++) {
-      EXPECT_EQ(from("lan0", udp({.sport = static_cast<std::uint16_t>(3000 + i)})).where, "wan0") << round;
+  constexpr unsigned kRound = 400;
+  start({.conn_capacity = 1024});
+  for (unsigned round = 0; round < 4; round++) {
+    for (unsigned i = 0; i < kRound; i++) {
+      ASSERT_EQ(from("lan0", udp({.sport = static_cast<std::uint16_t>(3000 + i)})).where, "wan0") << round << ", " << i;
     }
-    flush_all(8);
+    flush_all(kRound);
   }
-  EXPECT_LE(dp().rt()->high_water, 16u);
+  EXPECT_LE(dp().rt()->high_water, 1024u);
 }
 
 TEST_F(ControlTest, DumpIsExactAfterCredit) {
@@ -188,6 +190,95 @@ TEST_F(ControlTest, RestartLosesNothing) {
   EXPECT_EQ(from("lan0", ping({.src = "2001:db8:1::2", .dst = "2001:db8:2::2"})).where, "wan0");
   EXPECT_EQ(connections().size(), 3u);
   flush_all(3);
+}
+
+// What is pinned is of another version, or of another size: a clear refusal, and it runs on.
+TEST_F(ControlTest, OthersDatapathIsRefused) {
+  start();
+  ASSERT_EQ(out().where, "wan0");
+  const Result<JiffiesClock> clock = JiffiesClock::open();
+  ASSERT_TRUE(clock);
+  const auto refusal = [&](u32 capacity) {
+    const auto opened =
+        Datapath::open({.pins = pins(), .conn_capacity = capacity, .flow_capacity = 256, .tap_ifindex = 1}, *clock);
+    return opened ? "opened" : opened.error().message();
+  };
+  EXPECT_THAT(refusal(2048), HasSubstr("was made for 1024 connections"));
+  ctd_meta other = dp().meta();
+  other.abi_version += 7;
+  ASSERT_TRUE(map_set(dp(), "ctd_meta", u32{0}, other));
+  EXPECT_THAT(refusal(1024), HasSubstr(fmt::format("ABI version {}", other.abi_version)));
+  EXPECT_EQ(out().where, "wan0");
+  EXPECT_EQ(connections().size(), 1u);
+}
+
+// The neighbour of a next hop changes its address: nobody tells the datapath, it finds out.
+TEST_F(ControlTest, NeighbourThatMoves) {
+  start();
+  settle();
+  sh("ip neighbour replace 10.0.2.2 lladdr 02:00:00:00:00:77 dev wan0 nud permanent");
+  EXPECT_TRUE(wait_for([&] { return out().packet.bytes.at(5) == 0x77; }));
+  const u64 hits = count(CTD_COUNT_FAST_HIT);
+  EXPECT_TRUE(wait_for([&] { return out().packet.bytes.at(5) == 0x77 && count(CTD_COUNT_FAST_HIT) > hits; }))
+      << "on the fast path again";
+}
+
+// A route goes: the same.
+TEST_F(ControlTest, RouteThatGoes) {
+  start();
+  settle();
+  sh("ip route add blackhole 10.0.2.2/32");
+  EXPECT_TRUE(wait_for([&] { return out().where == "drop no_route"; }));
+}
+
+// The address of an interface changes: what is new leaves with the new one.
+TEST_F(ControlTest, MasqueradeFollowsTheAddress) {
+  start();
+  EXPECT_EQ(out().line, "udp 10.0.2.1:40000 > 10.0.2.2:53");
+  sh("ip address add 10.0.2.9/24 dev wan0 && ip address del 10.0.2.1/24 dev wan0 &&"
+     "ip address show dev wan0 | grep -q 10.0.2.9 || ip address add 10.0.2.9/24 dev wan0");
+  sync();
+  EXPECT_EQ(from("lan0", udp({.dst = "10.0.2.3"})).line, "udp 10.0.2.9:40000 > 10.0.2.3:53");
+}
+
+struct RuleRow {
+  const char* name;
+  std::string actions;  // of UDP from lan0
+  std::string where;
+};
+void PrintTo(const RuleRow& row, std::ostream* out) { *out << row.name; }
+
+class ControlRule : public ControlTest, public testing::WithParamInterface<RuleRow> {};
+
+// Actions beside those of the gateway policy: carried out, or a named drop.
+TEST_P(ControlRule, IsCarriedOut) {
+  const RuleRow& row = GetParam();
+  start({.rules = {"table=0,priority=300,in_port=lan0,udp actions=" + row.actions,
+                   "table=5,priority=1,ct_state=+trk actions=output:wan0", "table=5,priority=0 actions=drop"}});
+  EXPECT_EQ(out().where, row.where);
+  EXPECT_EQ(out().where, row.where) << "by flows";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Actions, ControlRule,
+    testing::Values(RuleRow{"Drop", "drop", "drop policy"}, RuleRow{"Output", "output:wan0", "wan0"},
+                    RuleRow{"BackOut", "in_port", "lan0"}, RuleRow{"Stack", "stack", "drop not_local"},
+                    RuleRow{"Route", "route", "wan0"}, RuleRow{"CtThenOutput", "ct(commit,zone=3),output:wan0", "wan0"},
+                    RuleRow{"CtToTable", "ct(table=5,zone=3)", "wan0"},
+                    RuleRow{"CtClear", "ct(zone=3),ct_clear,goto_table:5", "drop policy"},
+                    RuleRow{"Mark", "ct(commit,zone=3,exec(set_field:7->ct_mark)),output:wan0",
+                            "drop unsupported_action"},
+                    RuleRow{"Force", "ct(commit,force,zone=3),output:wan0", "drop unsupported_action"}),
+    [](const auto& tested) { return tested.param.name; });
+
+// Drops count where the packet came in.
+TEST_F(ControlTest, DropsCountAtTheirPort) {
+  start();
+  from("wan0", udp({.src = "10.0.2.2", .dst = "10.1.0.2"}));
+  from("lan0", udp({.dst = "127.0.0.2"}));
+  EXPECT_EQ(dp().stats(1)->drop[CTD_DROP_MARTIAN], 1u);
+  EXPECT_EQ(dp().stats(1)->drop[CTD_DROP_POLICY], 0u);
+  EXPECT_EQ(dp().stats(2)->drop[CTD_DROP_POLICY], 1u);
 }
 
 // More kinds of packets than flows fit: the idle make room, and every packet still gets through.

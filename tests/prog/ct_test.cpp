@@ -330,6 +330,43 @@ TEST_F(CtTest, UnansweredQuotaEvictsTheOldest) {
       << "evicted";
 }
 
+// Nor do answers alone buy a place among the assured.
+TEST_F(CtTest, AnsweredQuotaEvictsTheOldest) {
+  start({.conn_capacity = 64});
+  establish();
+  for (unsigned i = 0; i < 40; i++) {
+    const auto port = static_cast<std::uint16_t>(2000 + i);
+    ASSERT_EQ(from("lan0", tcp({.sport = port})).where, "wan0") << i;
+    ASSERT_EQ(
+        from("wan0", tcp({.src = "10.0.2.2", .dst = "10.0.2.1", .sport = 80, .dport = port, .flags = kSyn | kAck}))
+            .where,
+        "lan0")
+        << i;
+  }
+  EXPECT_EQ(connections().size(), 33u);
+  EXPECT_EQ(count(CTD_COUNT_CT_EVICTED), 8u);
+  for (const ctd_conn& conn : connections()) {
+    if (CTD_CTL_CLASS(conn.ctl) != CTD_CLASS_ANSWERED) continue;
+    EXPECT_GE(ntohs(conn.orig.sport), 2008);
+  }
+  EXPECT_EQ(client(kAck, 10).where, "wan0");
+}
+
+// The same addresses and ports in two zones are two connections.
+TEST_F(CtTest, ZonesAreApart) {
+  start({.rules = {"table=0,priority=300,udp,in_port=lan0,nw_tos=32 actions=ct(commit,zone=5),output:wan0",
+                   "table=0,priority=300,udp,in_port=lan0,nw_tos=64 actions=ct(commit,zone=6),output:wan0"}});
+  for (const std::uint8_t tos : {32, 64, 32}) {
+    const Out out = from("lan0", frame().ipv4({.tos = tos}).udp().payload(10).build());
+    EXPECT_EQ(out.where, "wan0");
+    EXPECT_EQ(out.line, "udp 10.1.0.2:40000 > 10.0.2.2:53");
+    EXPECT_EQ(out.packet.bytes.at(14 + 8), 64) << "output does not route";
+  }
+  std::vector<std::pair<unsigned, u64>> zones;  // and packets
+  for (const ctd_conn& conn : connections()) zones.emplace_back(conn.orig.zone, conn.count[CTD_DIR_ORIG].packets);
+  EXPECT_THAT(zones, testing::UnorderedElementsAre(testing::Pair(5u, 2u), testing::Pair(6u, 1u)));
+}
+
 TEST_F(CtTest, FullTableRefusesTheNewOne) {
   start({.conn_capacity = 8});
   const auto open = [&](std::uint16_t sport) {

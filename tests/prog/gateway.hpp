@@ -39,7 +39,7 @@ struct GatewayOptions {
 // What the kernel says of a packet beside its bytes.
 struct Skb {
   u32 mark = 0;
-  u32 gso_size = 0;
+  u32 gso_size = 0;                   // a test run has no GSO type, so misses of such packets cannot be answered
   std::optional<u32> came_from = {};  // else the device itself at ingress, nothing at egress
   u64 token = 0;
 };
@@ -74,8 +74,10 @@ class GatewayTest : public NetnsTest {
   Out from_host(const std::string& port, Packet packet, const Skb& skb = {});
   // Any bytes at any device and program; nothing is filled in, misses are not answered.
   Out run(const char* program, const std::string& device, const Packet& packet, const Skb& skb = {});
+  // Only what ctd_ingress answers (TC_ACT_*), nothing else is looked at: for many packets, from any thread.
+  int verdict(const std::string& port, const Packet& packet) const;
   // What the daemon writes back for a miss ("tap"), and what becomes of that.
-  Out answer(const Out& miss, const Skb& skb = {});
+  Out answer(const Out& miss);
 
   u64 drops(ctd_drop_reason reason) const;
   u64 count(ctd_counter counter) const;

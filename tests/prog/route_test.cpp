@@ -355,10 +355,33 @@ TEST_F(RouteTest, MtuOfARouteHoldsOnTheFastPath) {
 // What is larger than the MTU only because it is not segmented yet passes; a segment that is too large does not.
 TEST_F(RouteTest, SegmentsAreMeasured) {
   start();
+  from("lan0", udp({}));  // makes the flows
+  EXPECT_EQ(from("lan0", udp({.payload = 2900}), {.gso_size = 1472}).where, "wan0") << "1500 bytes a datagram";
+  EXPECT_EQ(from("lan0", udp({.payload = 2900}), {.gso_size = 1473}).where, "lan0 (drop too_big)");
+
+  from("lan0", tcp({}));
+  from("wan0", tcp({.src = "10.0.2.2", .dst = "10.0.2.1", .sport = 80, .dport = 40000, .flags = kSyn | kAck}));
+  from("lan0", tcp({.flags = kAck}));
   const Packet whole = tcp({.flags = kAck, .payload = 2900});
   EXPECT_EQ(from("lan0", whole, {.gso_size = 1460}).where, "wan0") << "1500 bytes a segment";
-  EXPECT_EQ(from("lan0", tcp({.sport = 40001, .flags = kAck, .payload = 2900}), {.gso_size = 1461}).where,
-            "lan0 (drop too_big)");
+  EXPECT_EQ(from("lan0", whole, {.gso_size = 1461}).where, "lan0 (drop too_big)");
+  EXPECT_EQ(
+      from("lan0", frame().ipv4().tcp({.flags = kAck, .option_words = 3}).payload(2900).build(), {.gso_size = 1449})
+          .where,
+      "lan0 (drop too_big)")
+      << "options are part of every segment";
+}
+
+// With an empty bucket errors are withheld, and counted.
+TEST_F(RouteTest, ErrorsAreLimited) {
+  start();
+  EXPECT_EQ(from("lan0", udp({.ttl = 1})).where, "lan0 (drop ttl_exceeded)");
+  // Between emptying it and the packet the clock may tick, which fills it a little.
+  EXPECT_TRUE(wait_for([&] {
+    __atomic_store_n(&dp().rt()->icmp_tokens, jiffies() << 32, __ATOMIC_RELAXED);
+    return from("lan0", udp({.ttl = 1})).where == "drop ttl_exceeded";
+  }));
+  EXPECT_EQ(count(CTD_COUNT_ICMP_LIMITED), 1u);
 }
 
 struct Silent {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ageing with a clock by hand, quotas, ids, and what fails in between. The clock starts shortly before its low word wraps.
+// Ageing with a clock by hand, quotas, ids, and what fails in between. The clock starts shortly before its low word
+// wraps.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,16 +17,20 @@ namespace ctd::test {
 namespace {
 
 Packet udp(unsigned sport, std::string_view src = "10.1.0.2", unsigned dport = 53) {
-  return frame().ipv4({.src = src, .dst = "10.0.2.2"})
-      .udp({.sport = static_cast<std::uint16_t>(sport), .dport = static_cast<std::uint16_t>(dport)}).payload(4).build();
+  return frame()
+      .ipv4({.src = src, .dst = "10.0.2.2"})
+      .udp({.sport = static_cast<std::uint16_t>(sport), .dport = static_cast<std::uint16_t>(dport)})
+      .payload(4)
+      .build();
 }
 Packet udp_reply(unsigned port, unsigned sport = 53) {
-  return frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"})
-      .udp({.sport = static_cast<std::uint16_t>(sport), .dport = static_cast<std::uint16_t>(port)}).payload(4).build();
+  return frame()
+      .ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"})
+      .udp({.sport = static_cast<std::uint16_t>(sport), .dport = static_cast<std::uint16_t>(port)})
+      .payload(4)
+      .build();
 }
-Packet syn(unsigned sport) {
-  return frame().ipv4().tcp({.sport = static_cast<std::uint16_t>(sport)}).build();
-}
+Packet syn(unsigned sport) { return frame().ipv4().tcp({.sport = static_cast<std::uint16_t>(sport)}).build(); }
 
 TEST(Ageing, DiesWhenIdleAndNotBefore) {
   World w;
@@ -98,7 +103,10 @@ TEST(Quota, AFloodLivesAndDiesInTheFirstRing) {
   w.from(kLan, udp(1024));
   w.from(kWan, udp_reply(1024));
   w.from(kLan, frame().ipv4().tcp({.sport = 2000}).build());
-  w.from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).tcp({.sport = 80, .dport = 2000, .flags = kSyn | kAck}).build());
+  w.from(kWan, frame()
+                   .ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"})
+                   .tcp({.sport = 80, .dport = 2000, .flags = kSyn | kAck})
+                   .build());
   w.from(kLan, frame().ipv4().tcp({.sport = 2000, .flags = kAck}).build());
   for (unsigned i = 0; i < 2000; i++) ASSERT_EQ(w.from(kLan, syn(10000 + i)).where, "wan via 10.0.2.2") << i;
   EXPECT_EQ(w.classes.find(CTD_CLASS_UNANSWERED)->live, 32);
@@ -132,7 +140,10 @@ TEST(Full, AssuredConnectionsAreNeverBroken) {
   World w({.native = {.conn_capacity = 16, .unanswered_quota = 16, .answered_quota = 16}});
   auto handshake = [&w](std::uint16_t port) {
     std::string where = w.from(kLan, syn(port)).where;
-    w.from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).tcp({.sport = 80, .dport = port, .flags = kSyn | kAck}).build());
+    w.from(kWan, frame()
+                     .ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"})
+                     .tcp({.sport = 80, .dport = port, .flags = kSyn | kAck})
+                     .build());
     w.from(kLan, frame().ipv4().tcp({.sport = port, .flags = kAck}).build());
     return where;
   };
@@ -220,8 +231,10 @@ class Random : public testing::TestWithParam<u32> {};
 
 TEST_P(Random, AccountsBalance) {
   const u32 seed = GetParam();
-  World w({.native = {.conn_capacity = 64, .unanswered_quota = 16, .answered_quota = 24, .cache_entries = 16, .seed = seed},
-           .masquerade6 = seed % 2 != 0, .fast = seed % 3 == 0});
+  World w(
+      {.native = {.conn_capacity = 64, .unanswered_quota = 16, .answered_quota = 24, .cache_entries = 16, .seed = seed},
+       .masquerade6 = seed % 2 != 0,
+       .fast = seed % 3 == 0});
   std::mt19937 rng(seed);
   auto pick = [&rng](auto... v) { return std::array{v...}[rng() % sizeof...(v)]; };
   constexpr std::uint8_t kF[] = {kSyn, kSyn | kAck, kAck, kFin | kAck, kRst, kAck | kPsh, kSyn | kFin, 0};
@@ -232,12 +245,16 @@ TEST_P(Random, AccountsBalance) {
     const auto port = static_cast<std::uint16_t>(2000 + rng() % 24);
     PacketBuilder b = frame();
     if (v6)
-      back ? b.ipv6({.src = "2001:db8:2::2", .dst = w.connections().empty() || rng() % 2 ? "2001:db8:1::2" : "2001:db8:2::1"}) : b.ipv6();
+      back ? b.ipv6({.src = "2001:db8:2::2",
+                     .dst = w.connections().empty() || rng() % 2 ? "2001:db8:1::2" : "2001:db8:2::1"})
+           : b.ipv6();
     else
       back ? b.ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}) : b.ipv4();
     switch (rng() % 3) {
       case 0:
-        b.tcp({.sport = back ? std::uint16_t{80} : port, .dport = back ? port : std::uint16_t{80}, .flags = kF[rng() % 8]});
+        b.tcp({.sport = back ? std::uint16_t{80} : port,
+               .dport = back ? port : std::uint16_t{80},
+               .flags = kF[rng() % 8]});
         break;
       case 1:
         b.udp({.sport = back ? std::uint16_t{53} : port, .dport = back ? port : std::uint16_t{53}});
@@ -246,7 +263,11 @@ TEST_P(Random, AccountsBalance) {
         b.icmp({.type = static_cast<std::uint8_t>(v6 ? (back ? 129 : 128) : (back ? 0 : 8)), .id = port});
     }
     Packet p = b.payload(rng() % 64).build();
-    if (rng() % 8 == 0) p = icmp_error(p, {.from = v6 ? "2001:db8:9::9" : "192.0.2.9", .type = static_cast<std::uint8_t>(v6 ? 1 : 3), .code = 0, .quote = pick(28u, 48u, 200u)});
+    if (rng() % 8 == 0)
+      p = icmp_error(p, {.from = v6 ? "2001:db8:9::9" : "192.0.2.9",
+                         .type = static_cast<std::uint8_t>(v6 ? 1 : 3),
+                         .code = 0,
+                         .quote = pick(28u, 48u, 200u)});
     rng() % 8 ? w.from(back ? kWan : kLan, p, pick(14u, 60u, kAllLinear)) : w.from_host(kWan, p);
     if (rng() % 16 == 0) w.advance(pick(0.1, 1.0, 30.0, 121.0));
     if (rng() % 16 == 0) w.sweep(1);

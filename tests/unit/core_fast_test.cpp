@@ -17,7 +17,8 @@ constexpr WorldOptions kFast{.masquerade6 = true, .fast = true};
 
 class Talk {
  public:
-  explicit Talk(const WorldOptions& options = kFast, bool tcp = false, bool v6 = false) : w(options), tcp_(tcp), v6_(v6) {}
+  explicit Talk(const WorldOptions& options = kFast, bool tcp = false, bool v6 = false)
+      : w(options), tcp_(tcp), v6_(v6) {}
 
   Packet packet(bool reply, std::uint8_t flags = kAck, std::size_t payload = 10, std::uint8_t tos = 0) const {
     PacketBuilder b = frame();
@@ -34,7 +35,9 @@ class Talk {
       b.udp({.sport = sport, .dport = dport});
     return b.payload(payload).build();
   }
-  Out client(std::uint8_t flags = kAck, std::size_t payload = 10) { return w.from(kLan, packet(false, flags, payload)); }
+  Out client(std::uint8_t flags = kAck, std::size_t payload = 10) {
+    return w.from(kLan, packet(false, flags, payload));
+  }
   Out server(std::uint8_t flags = kAck, std::size_t payload = 10) { return w.from(kWan, packet(true, flags, payload)); }
 
   void settle() {
@@ -73,7 +76,8 @@ TEST_P(FastTalk, GivesWhatTheLongWayGives) {
     EXPECT_EQ(out.where, "wan");
     EXPECT_EQ(out.line, slow_out.line);
     EXPECT_EQ(Bytes(out.packet.bytes.begin(), out.packet.bytes.begin() + 12),
-              (Bytes{2, 0, 0, 0, 0, 0x22, 2, 0, 0, 0, 0, 0x12})) << "to the neighbour, from the port";
+              (Bytes{2, 0, 0, 0, 0, 0x22, 2, 0, 0, 0, 0, 0x12}))
+        << "to the neighbour, from the port";
     EXPECT_EQ(out.packet.bytes.at(v6 ? 21 : 22), 63) << "TTL";
     Out in = t.server();
     EXPECT_EQ(in.where, "lan");
@@ -83,7 +87,8 @@ TEST_P(FastTalk, GivesWhatTheLongWayGives) {
   EXPECT_EQ(t.w.broken(), "");
 }
 INSTANTIATE_TEST_SUITE_P(All, FastTalk,
-                         testing::Values(std::pair{false, false}, std::pair{true, false}, std::pair{false, true}, std::pair{true, true}),
+                         testing::Values(std::pair{false, false}, std::pair{true, false}, std::pair{false, true},
+                                         std::pair{true, true}),
                          [](const auto& row) {
                            return std::string(row.param.first ? "Tcp" : "Udp") + (row.param.second ? "6" : "4");
                          });
@@ -91,7 +96,8 @@ INSTANTIATE_TEST_SUITE_P(All, FastTalk,
 TEST(Fast, PartialChecksumsAndGso) {
   Talk t(kFast, true);
   t.settle();
-  Out out = t.w.from(kLan, frame().ipv4().tcp({.dport = 80, .flags = kAck}).payload(30000).partial().gso(1400).build(), 66);
+  Out out =
+      t.w.from(kLan, frame().ipv4().tcp({.dport = 80, .flags = kAck}).payload(30000).partial().gso(1400).build(), 66);
   EXPECT_EQ(out.where, "wan");
   EXPECT_EQ(t.hits(), 1u);
 }
@@ -233,7 +239,14 @@ TEST(Fast, AFlushedConnectionIsForgottenInASecond) {
 TEST(Fast, ANeighbourThatMovesIsNoticed) {
   Talk t;
   t.settle();
-  native_route moved{.family = CTD_IPV4, .prefix = 24, .dst = address("10.0.2.0"), .ifindex = kIfindexOf + kWan, .mtu = 1500, .neighbour = true, .smac = {2, 0, 0, 0, 0, 0x12}, .dmac = {2, 9, 9, 9, 9, 9}};
+  native_route moved{.family = CTD_IPV4,
+                     .prefix = 24,
+                     .dst = address("10.0.2.0"),
+                     .ifindex = kIfindexOf + kWan,
+                     .mtu = 1500,
+                     .neighbour = true,
+                     .smac = {2, 0, 0, 0, 0, 0x12},
+                     .dmac = {2, 9, 9, 9, 9, 9}};
   native_route_add(&moved);
   EXPECT_EQ(t.client().packet.bytes.at(1), 0) << "not yet known";
   t.w.advance(2.1);
@@ -246,7 +259,13 @@ TEST(Fast, ANeighbourThatMovesIsNoticed) {
 TEST(Fast, ARouteThatMovesIsNoticed) {
   Talk t;
   t.settle();
-  native_route moved{.family = CTD_IPV4, .prefix = 32, .dst = address("10.0.2.2"), .gateway = address("10.3.0.7"), .ifindex = kIfindexOf + kDmz, .mtu = 1500, .neighbour = true};
+  native_route moved{.family = CTD_IPV4,
+                     .prefix = 32,
+                     .dst = address("10.0.2.2"),
+                     .gateway = address("10.3.0.7"),
+                     .ifindex = kIfindexOf + kDmz,
+                     .mtu = 1500,
+                     .neighbour = true};
   native_route_add(&moved);
   t.w.advance(2.1);
   EXPECT_EQ(t.client().where, "dmz via 10.3.0.7");
@@ -256,7 +275,8 @@ TEST(Fast, ARouteThatMovesIsNoticed) {
 
 TEST(Fast, AnUnknownNeighbourKeepsTheLongWay) {
   Talk t;
-  native_route unresolved{.family = CTD_IPV4, .prefix = 24, .dst = address("10.0.2.0"), .ifindex = kIfindexOf + kWan, .mtu = 1500};
+  native_route unresolved{
+      .family = CTD_IPV4, .prefix = 24, .dst = address("10.0.2.0"), .ifindex = kIfindexOf + kWan, .mtu = 1500};
   native_route_add(&unresolved);
   t.settle();
   EXPECT_EQ(t.client().where, "wan via 10.0.2.2");
@@ -264,12 +284,16 @@ TEST(Fast, AnUnknownNeighbourKeepsTheLongWay) {
 }
 
 TEST(Fast, EvictionCostsTimeAndNoConnection) {
-  World w({.native = {.conn_capacity = 128, .unanswered_quota = 100, .answered_quota = 100, .cache_entries = 8}, .fast = true});
+  World w({.native = {.conn_capacity = 128, .unanswered_quota = 100, .answered_quota = 100, .cache_entries = 8},
+           .fast = true});
   for (int round = 0; round < 10; round++)
     for (std::uint16_t i = 0; i < 40; i++) {
       auto port = static_cast<std::uint16_t>(3000 + i);
       EXPECT_THAT(w.from(kLan, frame().ipv4().udp({.sport = port}).build()).where, testing::StartsWith("wan"));
-      EXPECT_THAT(w.from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).udp({.sport = 53, .dport = port}).build()).where, testing::StartsWith("lan"));
+      EXPECT_THAT(
+          w.from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).udp({.sport = 53, .dport = port}).build())
+              .where,
+          testing::StartsWith("lan"));
     }
   EXPECT_EQ(w.connections().size(), 40u);
   EXPECT_LE(w.cache4.size(), 8u);

@@ -49,7 +49,8 @@ TEST(Gateway, PingOutAndBack) {
   out = w.from(kLan, frame().ipv4({.src = "10.1.0.3"}).icmp({.id = 77}).payload(56).build());
   ASSERT_THAT(out.line, StartsWith("icmp 8/0 id "));
   EXPECT_EQ(out.line.find("id 77 "), std::string::npos) << "the identifier is taken";
-  out = w.from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).icmp({.type = 0, .id = 77}).payload(56).build());
+  out = w.from(kWan,
+               frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).icmp({.type = 0, .id = 77}).payload(56).build());
   EXPECT_EQ(out.where, "lan via 10.1.0.2");
   EXPECT_EQ(out.line, "icmp 0/0 id 77 10.0.2.2 > 10.1.0.2");
 }
@@ -88,7 +89,8 @@ TEST(Gateway, TheHostsOwnPortsAreNotGivenAway) {
 
 TEST(Gateway, AFullRangeOfPortsIsAnError) {
   World w({.native = {.conn_capacity = 64, .unanswered_quota = 64}});
-  ctd_nat_args few{.flags = CTD_NAT_SRC | CTD_NAT_ADDR | CTD_NAT_PORTS, .family = CTD_IPV4, .min_port = 6000, .max_port = 6003};
+  ctd_nat_args few{
+      .flags = CTD_NAT_SRC | CTD_NAT_ADDR | CTD_NAT_PORTS, .family = CTD_IPV4, .min_port = 6000, .max_port = 6003};
   few.min_addr = few.max_addr = address("10.0.2.1");
   w.nat_args.set(kNatMasquerade, few);
   for (unsigned i = 0; i < 4; i++)
@@ -131,8 +133,12 @@ TEST_P(GatewayRow, Single) {
 std::vector<Row> rows() {
   Packet other_mac = udp("10.1.0.2", 1000, "10.0.2.2", 53);
   Packet arp = PacketBuilder().eth("ff:ff:ff:ff:ff:ff", "02:00:00:00:00:22", 0x0806).payload(28).build();
-  Packet broadcast = PacketBuilder().eth("ff:ff:ff:ff:ff:ff").ipv4({.src = "0.0.0.0", .dst = "255.255.255.255"})
-                         .udp({.sport = 68, .dport = 67}).payload(240).build();
+  Packet broadcast = PacketBuilder()
+                         .eth("ff:ff:ff:ff:ff:ff")
+                         .ipv4({.src = "0.0.0.0", .dst = "255.255.255.255"})
+                         .udp({.sport = 68, .dport = 67})
+                         .payload(240)
+                         .build();
   auto from = [](std::string_view src) { return udp(src, 1000, "10.0.2.2", 53); };
   auto to = [](std::string_view dst) { return udp("10.1.0.2", 1000, dst, 53); };
   return {
@@ -144,12 +150,16 @@ std::vector<Row> rows() {
       {"WanToLan", kWan, udp("10.0.2.2", 9, "10.1.0.2", 22), "drop policy"},
       {"WanToWan", kWan, udp("10.0.2.2", 9, "192.0.2.1", 22), "drop policy"},
       {"Arp", kLan, arp, "stack"},
-      {"FragmentOfADatagram", kLan, frame().ipv4({.df = false, .more = true}).udp().payload(24).build(), "drop fragment"},
-      {"LaterFragment", kLan, frame().ipv4({.df = false, .fragment = 64, .proto = 17}).payload(24).build(), "drop fragment"},
+      {"FragmentOfADatagram", kLan, frame().ipv4({.df = false, .more = true}).udp().payload(24).build(),
+       "drop fragment"},
+      {"LaterFragment", kLan, frame().ipv4({.df = false, .fragment = 64, .proto = 17}).payload(24).build(),
+       "drop fragment"},
       {"Untrackable", kLan, frame().ipv4().udp({.length = 3}).payload(24).build(), "drop policy"},
       {"Truncated", kLan, frame().ipv4({.total_len = 900}).udp().build(), "drop truncated"},
-      {"AnswerWithoutQuestion", kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).icmp({.type = 0}).build(), "drop policy"},
-      {"ErrorAboutNothing", kWan, icmp_error(udp("10.0.2.1", 1000, "10.0.2.2", 53), {.from = "10.0.2.2"}), "drop policy"},
+      {"AnswerWithoutQuestion", kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).icmp({.type = 0}).build(),
+       "drop policy"},
+      {"ErrorAboutNothing", kWan, icmp_error(udp("10.0.2.1", 1000, "10.0.2.2", 53), {.from = "10.0.2.2"}),
+       "drop policy"},
       {"SourceLoopback", kLan, from("127.0.0.1"), "drop martian"},
       {"SourceZero", kLan, from("0.0.0.0"), "drop martian"},
       {"SourceLinkLocal", kLan, from("169.254.1.1"), "drop martian"},
@@ -192,8 +202,12 @@ TEST(Gateway, BroadcastGoesToTheStackOrNowhere) {
   m.key.eth_type = __builtin_bswap16(0x0800);
   w.remove_flows();
   w.add_flow(m, {act_stack()});
-  Packet dhcp = PacketBuilder().eth("ff:ff:ff:ff:ff:ff").ipv4({.src = "0.0.0.0", .dst = "255.255.255.255"})
-                    .udp({.sport = 68, .dport = 67}).payload(240).build();
+  Packet dhcp = PacketBuilder()
+                    .eth("ff:ff:ff:ff:ff:ff")
+                    .ipv4({.src = "0.0.0.0", .dst = "255.255.255.255"})
+                    .udp({.sport = 68, .dport = 67})
+                    .payload(240)
+                    .build();
   EXPECT_EQ(w.from(kLan, dhcp).where, "stack");
   EXPECT_EQ(w.from(kLan, udp("10.1.0.2", 1, "10.1.0.1", 2)).where, "stack");
   EXPECT_EQ(w.from(kLan, udp("10.1.0.2", 1, "10.0.2.2", 2)).where, "drop not_local") << "the stack would forward it";
@@ -244,8 +258,10 @@ TEST(Gateway, RoutesThatRefuse) {
     const char* line;
   } const cases[] = {
       {BPF_FIB_LKUP_RET_BLACKHOLE, "drop no_route", ""},
-      {BPF_FIB_LKUP_RET_UNREACHABLE, "lan (drop no_route)", "icmp 3/0 10.1.0.1 > 10.1.0.2 [udp 10.1.0.2:1000 > 198.51.100.9:53]"},
-      {BPF_FIB_LKUP_RET_PROHIBIT, "lan (drop no_route)", "icmp 3/13 10.1.0.1 > 10.1.0.2 [udp 10.1.0.2:1000 > 198.51.100.9:53]"},
+      {BPF_FIB_LKUP_RET_UNREACHABLE, "lan (drop no_route)",
+       "icmp 3/0 10.1.0.1 > 10.1.0.2 [udp 10.1.0.2:1000 > 198.51.100.9:53]"},
+      {BPF_FIB_LKUP_RET_PROHIBIT, "lan (drop no_route)",
+       "icmp 3/13 10.1.0.1 > 10.1.0.2 [udp 10.1.0.2:1000 > 198.51.100.9:53]"},
       {BPF_FIB_LKUP_RET_FWD_DISABLED, "drop forwarding_off", ""},
   };
   for (const auto& c : cases) {
@@ -283,7 +299,9 @@ TEST(Gateway, ErrorsAreRateLimited) {
   w.advance(2);
   std::string got;
   for (int i = 0; i < 5; i++) got += w.from(kLan, frame().ipv4({.ttl = 1}).udp().build()).where + "\n";
-  EXPECT_EQ(got, "lan (drop ttl_exceeded)\nlan (drop ttl_exceeded)\nlan (drop ttl_exceeded)\ndrop ttl_exceeded\ndrop ttl_exceeded\n");
+  EXPECT_EQ(got,
+            "lan (drop ttl_exceeded)\nlan (drop ttl_exceeded)\nlan (drop ttl_exceeded)\ndrop ttl_exceeded\ndrop "
+            "ttl_exceeded\n");
   EXPECT_EQ(w.counter(CTD_COUNT_ICMP_LIMITED), 2u);
 }
 
@@ -347,9 +365,13 @@ TEST(Actions, Single) {
     ctd_action action;
     const char* where;
   } const cases[] = {
-      {act_output(kWan), "wan"},      {act_output(99), "drop unknown_port"}, {act_drop(), "drop policy"},
-      {act_output(CTD_PORT_LOCAL), "drop not_local"}, {{.type = CTD_ACT_SAMPLE}, "drop unsupported_action"},
-      {{.type = 999}, "drop unsupported_action"},     {act_ct_clear(), "drop policy"},
+      {act_output(kWan), "wan"},
+      {act_output(99), "drop unknown_port"},
+      {act_drop(), "drop policy"},
+      {act_output(CTD_PORT_LOCAL), "drop not_local"},
+      {{.type = CTD_ACT_SAMPLE}, "drop unsupported_action"},
+      {{.type = 999}, "drop unsupported_action"},
+      {act_ct_clear(), "drop policy"},
   };
   for (const auto& c : cases) {
     World w;

@@ -25,13 +25,15 @@ struct Case {
 std::string name_of(const testing::TestParamInfo<Case>& info) {
   static constexpr const char* kL4[] = {"Tcp", "Udp", "UdpNoChecksum", "Echo"};
   static constexpr const char* kCsum[] = {"Whole", "Partial", "Complete"};
-  return fmt::format("{}{}{}", kL4[static_cast<int>(info.param.l4)], info.param.v6 ? 6 : 4, kCsum[static_cast<int>(info.param.csum)]);
+  return fmt::format("{}{}{}", kL4[static_cast<int>(info.param.l4)], info.param.v6 ? 6 : 4,
+                     kCsum[static_cast<int>(info.param.csum)]);
 }
 
 // A client inside, a server outside, addresses and ports that change with every packet.
 class Translation : public testing::TestWithParam<Case> {
  protected:
-  Packet packet_of(std::string_view src, std::string_view dst, std::uint16_t sport, std::uint16_t dport, bool reply, std::size_t payload) {
+  Packet packet_of(std::string_view src, std::string_view dst, std::uint16_t sport, std::uint16_t dport, bool reply,
+                   std::size_t payload) {
     const auto [v6, l4, csum] = GetParam();
     PacketBuilder b = frame();
     if (v6)
@@ -47,7 +49,8 @@ class Translation : public testing::TestWithParam<Case> {
         b.udp({.sport = sport, .dport = dport, .no_checksum = l4 == L4::kUdpNoChecksum});
         break;
       case L4::kEcho:
-        b.icmp({.type = static_cast<std::uint8_t>(v6 ? (reply ? 129 : 128) : (reply ? 0 : 8)), .id = reply ? dport : sport});
+        b.icmp({.type = static_cast<std::uint8_t>(v6 ? (reply ? 129 : 128) : (reply ? 0 : 8)),
+                .id = reply ? dport : sport});
     }
     b.payload(payload);
     if (csum == Csum::kPartial) b.partial();
@@ -77,10 +80,12 @@ TEST_P(Translation, BothWaysManyAddresses) {
   World w({.native = {.conn_capacity = 512, .unanswered_quota = 500, .answered_quota = 500}, .masquerade6 = true});
   for (int i = 0; i < 200; i++) {
     if (i % 20 == 0) native_fold_csum_diff(i % 40 != 0);
-    std::string client = v6 ? fmt::format("2001:db8:1::{:x}:{:x}", rng() % 0xffff + 1, rng() % 0xffff + 1) : fmt::format("10.1.0.{}", rng() % 253 + 2);
+    std::string client = v6 ? fmt::format("2001:db8:1::{:x}:{:x}", rng() % 0xffff + 1, rng() % 0xffff + 1)
+                            : fmt::format("10.1.0.{}", rng() % 253 + 2);
     std::string server = v6 ? fmt::format("2001:db8:{:x}::{:x}", rng() % 0xffff + 16, rng() % 0xffff + 1)
                             : fmt::format("{}.{}.{}.{}", rng() % 100 + 20, rng() % 256, rng() % 256, rng() % 256);
-    auto sport = static_cast<std::uint16_t>(1024 + rng() % 64000), dport = static_cast<std::uint16_t>(1 + rng() % 65000);
+    auto sport = static_cast<std::uint16_t>(1024 + rng() % 64000),
+         dport = static_cast<std::uint16_t>(1 + rng() % 65000);
     Packet out_packet = packet_of(client, server, sport, dport, false, rng() % 90);
     Out out = send(w, kLan, out_packet);
     ASSERT_THAT(out.where, testing::StartsWith("wan via ")) << line_of(out_packet);
@@ -101,7 +106,8 @@ std::vector<Case> all_cases() {
   for (bool v6 : {false, true})
     for (L4 l4 : {L4::kTcp, L4::kUdp, L4::kUdpNoChecksum, L4::kEcho})
       for (Csum csum : {Csum::kWhole, Csum::kPartial, Csum::kComplete})
-        if (!(l4 == L4::kUdpNoChecksum && (v6 || csum == Csum::kPartial)) && !(l4 == L4::kEcho && !v6 && csum == Csum::kPartial))
+        if (!(l4 == L4::kUdpNoChecksum && (v6 || csum == Csum::kPartial)) &&
+            !(l4 == L4::kEcho && !v6 && csum == Csum::kPartial))
           cases.push_back({v6, l4, csum});
   return cases;
 }
@@ -112,10 +118,18 @@ TEST(Translation, UdpChecksumNeverBecomesZero) {
   World w({.native = {.unanswered_quota = 250}});
   int zeros = 0;
   for (unsigned i = 0; i < 65536 && zeros < 3; i++) {
-    Packet p = frame().ipv4({.src = "10.0.2.1"}).udp({.sport = 5000}).payload({static_cast<std::uint8_t>(i >> 8), static_cast<std::uint8_t>(i)}).build();
+    Packet p = frame()
+                   .ipv4({.src = "10.0.2.1"})
+                   .udp({.sport = 5000})
+                   .payload({static_cast<std::uint8_t>(i >> 8), static_cast<std::uint8_t>(i)})
+                   .build();
     if (p.bytes[40] != 0xff || p.bytes[41] != 0xff) continue;
     zeros++;  // as it will leave, its sum is zero
-    Out out = w.from(kLan, frame().ipv4().udp({.sport = 5000}).payload({static_cast<std::uint8_t>(i >> 8), static_cast<std::uint8_t>(i)}).build());
+    Out out = w.from(kLan, frame()
+                               .ipv4()
+                               .udp({.sport = 5000})
+                               .payload({static_cast<std::uint8_t>(i >> 8), static_cast<std::uint8_t>(i)})
+                               .build());
     ASSERT_EQ(out.where, "wan via 10.0.2.2");
     EXPECT_EQ(out.packet.bytes[40] << 8 | out.packet.bytes[41], 0xffff);
   }
@@ -165,18 +179,21 @@ TEST_P(RelatedError, IsTranslatedWithItsQuote) {
     World w({.masquerade6 = true});
     Out out = w.from(kLan, first(row, client));
     ASSERT_THAT(out.where, testing::StartsWith("wan via"));
-    Packet error = icmp_error(out.packet, {.from = router, .type = static_cast<std::uint8_t>(row.v6 ? 1 : 3), .code = 4, .quote = quote});
+    Packet error = icmp_error(
+        out.packet, {.from = router, .type = static_cast<std::uint8_t>(row.v6 ? 1 : 3), .code = 4, .quote = quote});
     ASSERT_EQ(wrong_with(error), "");
     Out back = w.from(kWan, error);
     EXPECT_EQ(back.where, "lan via " + client);
-    EXPECT_EQ(back.line, fmt::format("icmp {}/4 {} > {} [{}]", row.v6 ? 1 : 3, router, client, line_of(first(row, client))));
+    EXPECT_EQ(back.line,
+              fmt::format("icmp {}/4 {} > {} [{}]", row.v6 ? 1 : 3, router, client, line_of(first(row, client))));
     // Tracking an error changes nothing.
     EXPECT_EQ(w.only().count[1].packets, 0u);
     EXPECT_EQ(w.status_of(w.only()), "CONFIRMED SRC_NAT");
   }
 }
 INSTANTIATE_TEST_SUITE_P(All, RelatedError,
-                         testing::Values(ErrorRow{"Udp4", false, L4::kUdp, 20}, ErrorRow{"Udp4Odd", false, L4::kUdp, 13},
+                         testing::Values(ErrorRow{"Udp4", false, L4::kUdp, 20},
+                                         ErrorRow{"Udp4Odd", false, L4::kUdp, 13},
                                          ErrorRow{"UdpNoChecksum4", false, L4::kUdpNoChecksum, 20},
                                          ErrorRow{"Tcp4", false, L4::kTcp, 20}, ErrorRow{"Echo4", false, L4::kEcho, 20},
                                          ErrorRow{"Udp6", true, L4::kUdp, 20}, ErrorRow{"Tcp6", true, L4::kTcp, 20},
@@ -200,7 +217,8 @@ TEST(RelatedError, PaddingIsNoQuote) {
 TEST(RelatedError, FromTheInsideHost) {
   World w;
   w.from(kLan, frame().ipv4().udp().payload(20).build());
-  Packet answer = frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).udp({.sport = 53, .dport = 40000}).payload(20).build();
+  Packet answer =
+      frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).udp({.sport = 53, .dport = 40000}).payload(20).build();
   Out in = w.from(kWan, answer);
   ASSERT_EQ(in.where, "lan via 10.1.0.2");
   for (std::size_t quote : {28u, 48u}) {
@@ -214,7 +232,9 @@ TEST(RelatedError, FromTheInsideHost) {
 TEST(RelatedError, FromARouterInside) {
   World w;
   w.from(kLan, frame().ipv4().udp().payload(20).build());
-  Out in = w.from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).udp({.sport = 53, .dport = 40000}).payload(20).build());
+  Out in = w.from(
+      kWan,
+      frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).udp({.sport = 53, .dport = 40000}).payload(20).build());
   Out out = w.from(kLan, icmp_error(in.packet, {.from = "10.1.0.77", .type = 11, .code = 0}));
   EXPECT_EQ(out.line, "icmp 11/0 10.0.2.1 > 10.0.2.2 [udp 10.0.2.2:53 > 10.0.2.1:40000]");
 }
@@ -244,15 +264,17 @@ TEST(OwnErrors, QuoteTheHeaderFromBeforeTranslation) {
           // The second packet of the connection is translated before its TTL is looked at.
           Out out = w.from(kLan, build(1));
           EXPECT_EQ(out.where, "lan (drop ttl_exceeded)") << line_of(build(1));
-          EXPECT_EQ(out.line, fmt::format("icmp {}/0 {} [{}]", v6 ? 3 : 11, v6 ? "2001:db8:1::1 > 2001:db8:1::2" : "10.1.0.1 > 10.1.0.2",
-                                          line_of(build(1))));
+          EXPECT_EQ(out.line,
+                    fmt::format("icmp {}/0 {} [{}]", v6 ? 3 : 11,
+                                v6 ? "2001:db8:1::1 > 2001:db8:1::2" : "10.1.0.1 > 10.1.0.2", line_of(build(1))));
         }
 }
 
 // nat(src) with an address and ports of its own, and a destination.
 TEST(NatArguments, AddressAndPortRange) {
   World w;
-  ctd_nat_args a{.flags = CTD_NAT_SRC | CTD_NAT_ADDR | CTD_NAT_PORTS, .family = CTD_IPV4, .min_port = 7000, .max_port = 7999};
+  ctd_nat_args a{
+      .flags = CTD_NAT_SRC | CTD_NAT_ADDR | CTD_NAT_PORTS, .family = CTD_IPV4, .min_port = 7000, .max_port = 7999};
   a.min_addr = a.max_addr = address("10.0.2.77");
   w.nat_args.set(kNatMasquerade, a);
   Out out = w.from(kLan, frame().ipv4().udp().build());
@@ -264,7 +286,8 @@ TEST(NatArguments, AddressAndPortRange) {
 
 TEST(NatArguments, PortsKeepTheirKind) {
   World w;
-  for (auto [port, low, high] : {std::array{400u, 1u, 511u}, std::array{800u, 512u, 1023u}, std::array{5000u, 1024u, 65535u}}) {
+  for (auto [port, low, high] :
+       {std::array{400u, 1u, 511u}, std::array{800u, 512u, 1023u}, std::array{5000u, 1024u, 65535u}}) {
     for (int i = 2; i < 6; i++) {
       std::string src = fmt::format("10.1.0.{}", i);
       Out out = w.from(kLan, frame().ipv4({.src = src}).udp({.sport = static_cast<std::uint16_t>(port)}).build());

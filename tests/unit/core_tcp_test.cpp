@@ -18,8 +18,8 @@ struct Segment {
   const char* name;
   std::uint8_t flags;
 };
-constexpr Segment kSegments[] = {{"syn", kSyn},   {"synack", kSyn | kAck}, {"fin", kFin | kAck},
-                                 {"ack", kAck},   {"rst", kRst},           {"none", 0}};
+constexpr Segment kSegments[] = {{"syn", kSyn}, {"synack", kSyn | kAck}, {"fin", kFin | kAck},
+                                 {"ack", kAck}, {"rst", kRst},           {"none", 0}};
 
 // Next states by direction and segment, for each state in the order of kStates. "IV": invalid, "IG": passes, changes
 // nothing. These are the transitions that Linux documents for its connection tracking.
@@ -54,9 +54,8 @@ TEST(TcpStates, CompleteTable) {
 }
 
 TEST(TcpStates, ValidFlags) {
-  const std::uint8_t valid[] = {kSyn,        kSyn | kUrg, kSyn | kAck,        kRst,
-                                kRst | kAck, kFin | kAck, kFin | kAck | kUrg, kAck,
-                                kAck | kUrg};
+  const std::uint8_t valid[] = {kSyn,        kSyn | kUrg,        kSyn | kAck, kRst,       kRst | kAck,
+                                kFin | kAck, kFin | kAck | kUrg, kAck,        kAck | kUrg};
   for (unsigned flags = 0; flags < 256; flags++) {
     bool expected = std::count(std::begin(valid), std::end(valid), flags & ~0xc8u) > 0;
     EXPECT_EQ(native_tcp_flags_valid(static_cast<u8>(flags)), expected) << flags;
@@ -66,13 +65,19 @@ TEST(TcpStates, ValidFlags) {
 // A client behind the gateway and a server outside; what each sends, and what the gateway makes of it.
 class TcpConversation {
  public:
-  explicit TcpConversation(bool masquerade = true) : w({.masquerade4 = masquerade}), address_(masquerade ? "10.0.2.1" : "10.1.0.2") {}
+  explicit TcpConversation(bool masquerade = true)
+      : w({.masquerade4 = masquerade}), address_(masquerade ? "10.0.2.1" : "10.1.0.2") {}
 
   std::string client(std::uint8_t flags) {
     return w.from(kLan, frame().ipv4({.src = "10.1.0.2", .dst = "10.0.2.2"}).tcp({.flags = flags}).build()).where;
   }
   std::string server(std::uint8_t flags) {
-    return w.from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = address_}).tcp({.sport = 80, .dport = 40000, .flags = flags}).build()).where;
+    return w
+        .from(kWan, frame()
+                        .ipv4({.src = "10.0.2.2", .dst = address_})
+                        .tcp({.sport = 80, .dport = 40000, .flags = flags})
+                        .build())
+        .where;
   }
   const char* state() const { return kStates.at(w.only().state); }
   u32 cls() const { return CTD_CTL_CLASS(w.only().ctl); }
@@ -143,9 +148,12 @@ std::vector<Story> stories() {
         {kS, kSyn | kAck, true, "SR", kSeen, 1},
         {kC, kAck, true, "ES", kSure, 2}}},
       {"RepeatedSyn",
-       {{kC, kSyn, true, "SS", kNew, 0}, {kC, kSyn, true, "SS", kNew, 0}, {kS, kSyn | kAck, true, "SR", kSeen, 1},
+       {{kC, kSyn, true, "SS", kNew, 0},
+        {kC, kSyn, true, "SS", kNew, 0},
+        {kS, kSyn | kAck, true, "SR", kSeen, 1},
         {kS, kSyn | kAck, true, "SR", kSeen, 1}}},
-      {"MidStream", {{kC, kAck, true, "ES", kNew, 0}, {kS, kAck, true, "ES", kSeen, 1}, {kC, kAck, true, "ES", kSure, 2}}},
+      {"MidStream",
+       {{kC, kAck, true, "ES", kNew, 0}, {kS, kAck, true, "ES", kSeen, 1}, {kC, kAck, true, "ES", kSure, 2}}},
       {"InvalidChangesNothing",
        {{kC, kSyn, true, "SS", kNew, 0},
         {kC, kAck, false, "SS", kNew, 0},

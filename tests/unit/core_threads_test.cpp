@@ -48,11 +48,15 @@ void on_two_cpus(const std::function<void(u32)>& f) {
 
 Packet out_packet(std::uint16_t port, std::uint8_t flags = 0) {
   PacketBuilder b = frame().ipv4();
-  return (flags ? b.tcp({.sport = port, .dport = 80, .flags = flags}) : b.udp({.sport = port, .dport = 53})).payload(4).build();
+  return (flags ? b.tcp({.sport = port, .dport = 80, .flags = flags}) : b.udp({.sport = port, .dport = 53}))
+      .payload(4)
+      .build();
 }
 Packet in_packet(std::uint16_t port, std::uint8_t flags = 0) {
   PacketBuilder b = frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"});
-  return (flags ? b.tcp({.sport = 80, .dport = port, .flags = flags}) : b.udp({.sport = 53, .dport = port})).payload(4).build();
+  return (flags ? b.tcp({.sport = 80, .dport = port, .flags = flags}) : b.udp({.sport = 53, .dport = port}))
+      .payload(4)
+      .build();
 }
 
 TEST(TwoCpus, TheSameFirstPacketMakesOneConnection) {
@@ -119,7 +123,8 @@ class Storm : public testing::TestWithParam<bool> {};
 
 // Both directions of few connections on two CPUs, born and killed all the time, while a third CPU ages and flushes.
 TEST_P(Storm, NothingIsLostOrTornApart) {
-  World w({.native = {.conn_capacity = 64, .unanswered_quota = 12, .answered_quota = 12, .cache_entries = 16}, .fast = GetParam()});
+  World w({.native = {.conn_capacity = 64, .unanswered_quota = 12, .answered_quota = 12, .cache_entries = 16},
+           .fast = GetParam()});
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0};
   std::thread timer([&] {
@@ -152,7 +157,8 @@ TEST_P(Storm, NothingIsLostOrTornApart) {
   EXPECT_EQ(w.tuple4.size(), 0u);
   EXPECT_EQ(w.broken(), "");
 }
-INSTANTIATE_TEST_SUITE_P(FastAndSlow, Storm, testing::Bool(), [](const auto& row) { return row.param ? "Fast" : "Slow"; });
+INSTANTIATE_TEST_SUITE_P(FastAndSlow, Storm, testing::Bool(),
+                         [](const auto& row) { return row.param ? "Fast" : "Slow"; });
 
 TEST(TwoCpus, IdsAreNeverHandedOutTwice) {
   World w({.native = {.conn_capacity = 300}});

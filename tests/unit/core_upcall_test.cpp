@@ -120,7 +120,8 @@ TEST(Upcall, TranslatedOnceOnly) {
   m.key.in_port = kWan;
   m.key.eth_type = htons(0x0800);
   w.add_flow(m, {act_ct({.recirc = 1, .flags = CTD_CTF_NAT})});
-  Out up = w.from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).udp({.sport = 53, .dport = 40000}).build());
+  Out up =
+      w.from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).udp({.sport = 53, .dport = 40000}).build());
   ASSERT_EQ(up.where, "tap");
   EXPECT_EQ(meta_of(up).ct.conn, w.only().id);
   m.key.recirc_id = 1;

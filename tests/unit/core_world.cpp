@@ -15,7 +15,7 @@ namespace ctd::test {
 namespace {
 
 constexpr const char* kPortName[] = {"?", "lan", "wan", "dmz"};
-constexpr std::uint8_t kMac[] = {2, 0, 0, 0, 0, 0x10};       // + port: ours
+constexpr std::uint8_t kMac[] = {2, 0, 0, 0, 0, 0x10};      // + port: ours
 constexpr std::uint8_t kPeerMac[] = {2, 0, 0, 0, 0, 0x20};  // + port: the neighbour's
 
 void mac_of(u8* to, const std::uint8_t* base, std::uint32_t port) {
@@ -125,7 +125,9 @@ void World::add_flow(const Match& match, std::initializer_list<ctd_action> actio
   bits.key.eth_type = 0xffff;
   bits.key.frag = 0xff;
   std::uint32_t id = 0;
-  while (id < mask_count_ && (std::memcmp(&masks_.find(id)->mask, &bits, sizeof(bits)) || masks_.find(id)->guard != guard)) id++;
+  while (id < mask_count_ &&
+         (std::memcmp(&masks_.find(id)->mask, &bits, sizeof(bits)) || masks_.find(id)->guard != guard))
+    id++;
   ctd_mask& mask = *masks_.find(id);
   if (id == mask_count_) {
     mask = {};
@@ -174,12 +176,8 @@ void World::install_gateway() {
     add_flow(m, actions);
   };
   auto nothing = [](Match&) {};
-  auto state = [](u8 value, u8 mask) {
-    return [=](Match& m) { m.key.ct_state = value, m.mask.ct_state = mask; };
-  };
-  auto out = [](u32 port) {
-    return [=](Match& m) { m.key.out_port = port, m.mask.out_port = ~0u; };
-  };
+  auto state = [](u8 value, u8 mask) { return [=](Match& m) { m.key.ct_state = value, m.mask.ct_state = mask; }; };
+  auto out = [](u32 port) { return [=](Match& m) { m.key.out_port = port, m.mask.out_port = ~0u; }; };
   constexpr u8 kMask = CTD_CS_NEW | CTD_CS_EST | CTD_CS_REL | CTD_CS_INV;
   for (u32 in : {kLan, kWan, kDmz, static_cast<u32>(CTD_PORT_LOCAL)}) {
     flow(in, 0, 0x0806, nothing, {act_stack()});
@@ -351,7 +349,8 @@ std::string World::broken() const {
     if (life == CTD_CONN_BUSY) say(fmt::format("{} is busy", id));
     if (life == CTD_CONN_VALID && !!(c.status & CTD_STATUS_ASSURED) != (CTD_CTL_CLASS(c.ctl) == CTD_CLASS_ASSURED))
       say(fmt::format("{}: status {:#x} in class {}", id, c.status, CTD_CTL_CLASS(c.ctl)));
-    if ((life != CTD_CONN_FREE) != (*check.find(id) != 0)) say(fmt::format("{}: life {}, due {}", id, life, *check.find(id)));
+    if ((life != CTD_CONN_FREE) != (*check.find(id) != 0))
+      say(fmt::format("{}: life {}, due {}", id, life, *check.find(id)));
     if (life == CTD_CONN_FREE) continue;
     used.insert(id);
     alive++;

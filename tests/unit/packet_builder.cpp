@@ -148,7 +148,8 @@ PacketBuilder& PacketBuilder::extension(const Extension& h) {
   std::size_t unit = h.type == 51 ? 4 : 8;
   while (bytes_.size() - begin < 8 || (bytes_.size() - begin) % unit) put8(bytes_, 0);
   std::size_t size = bytes_.size() - begin;
-  if (h.type != 44) bytes_[begin + 1] = h.length.value_or(static_cast<std::uint8_t>(unit == 4 ? size / 4 - 2 : size / 8 - 1));
+  if (h.type != 44)
+    bytes_[begin + 1] = h.length.value_or(static_cast<std::uint8_t>(unit == 4 ? size / 4 - 2 : size / 8 - 1));
   l4_at_ = bytes_.size();
   return *this;
 }

@@ -34,13 +34,13 @@ struct Ipv4 {
   std::uint8_t tos = 0;
   std::uint16_t id = 0x1234;
   bool df = true;
-  bool more = false;             // more fragments
-  std::uint16_t fragment = 0;    // offset in bytes
-  std::uint8_t option_words = 0; // NOPs
-  std::optional<std::uint8_t> proto;      // else that of the next layer
-  std::optional<std::uint16_t> total_len; // a lie
-  std::optional<std::uint8_t> ihl;        // a lie
-  std::optional<std::uint8_t> version;    // a lie
+  bool more = false;                       // more fragments
+  std::uint16_t fragment = 0;              // offset in bytes
+  std::uint8_t option_words = 0;           // NOPs
+  std::optional<std::uint8_t> proto;       // else that of the next layer
+  std::optional<std::uint16_t> total_len;  // a lie
+  std::optional<std::uint8_t> ihl;         // a lie
+  std::optional<std::uint8_t> version;     // a lie
 };
 
 struct Ipv6 {
@@ -50,15 +50,15 @@ struct Ipv6 {
   std::uint8_t traffic_class = 0;
   std::uint32_t label = 0;
   std::optional<std::uint8_t> proto;
-  std::optional<std::uint16_t> payload_len; // a lie
-  std::optional<std::uint8_t> version;      // a lie
+  std::optional<std::uint16_t> payload_len;  // a lie
+  std::optional<std::uint8_t> version;       // a lie
 };
 
 // An IPv6 extension header; `body` is what follows the two first bytes and is padded to a whole header.
 struct Extension {
-  std::uint8_t type = 60; // 0 hop-by-hop, 43 routing, 44 fragment, 51 authentication, 60 destination options
+  std::uint8_t type = 60;  // 0 hop-by-hop, 43 routing, 44 fragment, 51 authentication, 60 destination options
   Bytes body;
-  std::optional<std::uint8_t> length; // the length field, a lie
+  std::optional<std::uint8_t> length;  // the length field, a lie
 };
 
 struct Tcp {
@@ -76,15 +76,15 @@ struct Udp {
   std::uint16_t sport = 40000;
   std::uint16_t dport = 53;
   bool no_checksum = false;
-  std::optional<std::uint16_t> length; // a lie
+  std::optional<std::uint16_t> length;  // a lie
 };
 
 // Also ICMPv6: the IP header in front decides.
 struct Icmp {
   std::uint8_t type = 8;
   std::uint8_t code = 0;
-  std::uint16_t id = 77; // of queries
-  std::uint16_t seq = 1; // of queries; the MTU's low word of errors
+  std::uint16_t id = 77;  // of queries
+  std::uint16_t seq = 1;  // of queries; the MTU's low word of errors
 };
 
 class PacketBuilder {
@@ -115,8 +115,8 @@ class PacketBuilder {
   std::size_t l4_csum_offset() const;
 
   Bytes bytes_;
-  std::optional<std::size_t> type_at_;   // Ethernet type still to be written
-  std::optional<std::size_t> next_at_;   // protocol still to be written
+  std::optional<std::size_t> type_at_;  // Ethernet type still to be written
+  std::optional<std::size_t> next_at_;  // protocol still to be written
   std::optional<std::size_t> l3_at_;
   std::optional<std::size_t> l4_at_;
   bool ethernet_ = false;
@@ -133,7 +133,8 @@ class PacketBuilder {
 // Starts with an Ethernet header.
 PacketBuilder frame();
 
-// An ICMP or ICMPv6 error about `about` (its layer 3 bytes are quoted, at most `quote` of them) from `from` to its source.
+// An ICMP or ICMPv6 error about `about` (its layer 3 bytes are quoted, at most `quote` of them) from `from` to its
+// source.
 struct Error {
   std::string_view from;
   std::uint8_t type = 3;

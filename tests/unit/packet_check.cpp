@@ -99,7 +99,8 @@ std::string wrong_l4(View ip, const Layout& l) {
   if (l4.size() < field + 2) return "layer 4 header cut off";
   if (l.proto == IPPROTO_UDP && !l.v6 && be16_at(l4, field) == 0) return {};
   std::uint32_t s = sum(l4, l.proto == IPPROTO_ICMP ? 0 : pseudo_sum(ip, l));
-  if (s != 0xffff) return fmt::format("checksum of protocol {}: field {:#06x}, sum {:#06x}", l.proto, be16_at(l4, field), s);
+  if (s != 0xffff)
+    return fmt::format("checksum of protocol {}: field {:#06x}, sum {:#06x}", l.proto, be16_at(l4, field), s);
   if (l.proto == IPPROTO_UDP && be16_at(l4, field) == 0) return "UDP checksum 0 over IPv6";
   return {};
 }
@@ -142,8 +143,8 @@ std::string describe_ip(View ip) {
   View l4 = ip.subspan(l.l4);
   const char* colon = l.v6 ? "." : ":";
   if (l.proto == IPPROTO_TCP || l.proto == IPPROTO_UDP)
-    return fmt::format("{} {}{}{} > {}{}{}", l.proto == IPPROTO_TCP ? "tcp" : "udp", from, colon, be16_at(l4, 0), to, colon,
-                       be16_at(l4, 2));
+    return fmt::format("{} {}{}{} > {}{}{}", l.proto == IPPROTO_TCP ? "tcp" : "udp", from, colon, be16_at(l4, 0), to,
+                       colon, be16_at(l4, 2));
   if (l.proto != IPPROTO_ICMP && l.proto != IPPROTO_ICMPV6) return fmt::format("ip {} {} > {}", l.proto, from, to);
   if (is_error(l, l4))
     return fmt::format("icmp {}/{} {} > {} [{}]", l4[0], l4[1], from, to, describe_ip(l4.subspan(8)));
