@@ -93,7 +93,7 @@ struct scratch {
 	struct ctd_addr fib_gw;
 	struct ctd_addr fib_dst;
 	u32 nh_check; /* the next hop that sent this packet the long way, 0 none */
-	u32 pad;
+	u32 fib_mtu;  /* of the route */
 
 	union ctd_key_words key;
 	u8 buffer[640]; /* one stage's at a time */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Next hops of the fast path: a device and the layer 2 header towards a gateway. Found by hash in a few slots of an
+ * Next hops of the fast path: a device, the route's MTU and the layer 2 header towards a gateway. Found by hash in a few slots of an
  * array; where all are taken by others that are in use, the packets simply take the long way.
  *
  * A redirect alone never keeps a neighbour alive, and nobody tells BPF that a route has changed: every few seconds one
@@ -22,9 +22,9 @@
 #define NEXT_HOP_CHECK_S 2
 #define NEXT_HOP_IDLE_S 10
 
-static __always_inline u32 next_hop_hash(u32 ifindex, const struct ctd_addr *gw)
+static __always_inline u32 next_hop_hash(u32 ifindex, u32 mtu, const struct ctd_addr *gw)
 {
-	u64 h = ctd_hash_step(ctd_config.seed, ifindex);
+	u64 h = ctd_hash_step(ctd_config.seed, (u64)mtu << 32 | ifindex);
 
 	h = ctd_hash_step(h, gw->q[0]);
 	return (u32)ctd_hash_end(ctd_hash_step(h, gw->q[1]));
@@ -32,13 +32,13 @@ static __always_inline u32 next_hop_hash(u32 ifindex, const struct ctd_addr *gw)
 
 static __always_inline int next_hop_is(const struct ctd_next_hop *nh, const struct scratch *s)
 {
-	return nh->ifindex == s->fib_ifindex && addr_equal(&nh->gateway, &s->fib_gw);
+	return nh->ifindex == s->fib_ifindex && nh->mtu == s->fib_mtu && addr_equal(&nh->gateway, &s->fib_gw);
 }
 
 /* The slot of the route in the scratch record: its own, or one to take over; 0 if there is none. */
 static __always_inline u32 next_hop_slot(const struct scratch *s, u32 now)
 {
-	u32 h = next_hop_hash(s->fib_ifindex, &s->fib_gw), best = 0;
+	u32 h = next_hop_hash(s->fib_ifindex, s->fib_mtu, &s->fib_gw), best = 0;
 
 	for (u32 i = 0; i < NEXT_HOP_PROBES; i++) {
 		u32 slot = (h + i) & (CTD_MAX_NEXT_HOPS - 1);
@@ -93,8 +93,7 @@ static __always_inline u32 next_hop_get(CTX *ctx, struct scratch *s, const struc
 			write_once(nh->ifindex, 0);
 		return 0;
 	}
-	if (same && !__builtin_memcmp(nh->eth_dst, fib.dmac, 6) && !__builtin_memcmp(nh->eth_src, fib.smac, 6) &&
-	    nh->mtu == out->mtu) {
+	if (same && !__builtin_memcmp(nh->eth_dst, fib.dmac, 6) && !__builtin_memcmp(nh->eth_src, fib.smac, 6)) {
 		write_once(nh->checked, now);
 		return slot;
 	}
@@ -104,7 +103,7 @@ static __always_inline u32 next_hop_get(CTX *ctx, struct scratch *s, const struc
 	nh->ifindex = s->fib_ifindex;
 	nh->gateway = s->fib_gw;
 	nh->family = (u8)s->fib_family;
-	nh->mtu = out->mtu;
+	nh->mtu = (u16)s->fib_mtu;
 	nh->out_port = out->number;
 	nh->l2_len = sizeof(struct ethhdr);
 	nh->vlan_tci = 0;

@@ -136,6 +136,7 @@ static __always_inline int route_decide(CTX *ctx, struct scratch *s, const struc
 	s->key.key.out_port = out->number;
 	s->fib_ifindex = fib.ifindex;
 	s->fib_dst = dst;
+	s->fib_mtu = fib.mtu_result; /* where tot_len was: set by every kernel since 5.12 */
 	s->fib_family = fib.family == FAMILY_INET ? CTD_IPV4 : CTD_IPV6;
 	s->fib_gw = (struct ctd_addr){};
 	if (fib.family == FAMILY_INET)

@@ -47,12 +47,34 @@ static __always_inline void meta_fill(struct ctd_packet_meta *meta, const struct
 	meta->eth_type = s->pkt.eth_type;
 	meta->vlan_tpid = 0;
 	meta->vlan_tci = 0;
+	meta->cvlan_tpid = 0;
+	meta->cvlan_tci = 0;
+	meta->pad = 0;
 	meta->ifindex = s->pkt.ifindex;
 	meta->egress = s->pkt.egress;
 	meta->rt_version = s->version;
 	meta->passes = s->passes;
 	meta->ct = s->ct;
 	meta->key = s->key.key;
+}
+
+/*
+ * Takes the accelerated tag off: the device would put it in front of the metadata. The kernel then makes a second tag
+ * the accelerated one, so it goes too.
+ */
+static __always_inline int upcall_take_tags(CTX *ctx, struct ctd_packet_meta *meta)
+{
+	if (!ctx_vlan_present(ctx))
+		return 0;
+	meta->vlan_tpid = ctx_vlan_tpid(ctx);
+	meta->vlan_tci = host_htons((u16)ctx_vlan_tci(ctx));
+	if (ctx_vlan_clear(ctx))
+		return -1;
+	if (!ctx_vlan_present(ctx))
+		return 0;
+	meta->cvlan_tpid = ctx_vlan_tpid(ctx);
+	meta->cvlan_tci = host_htons((u16)ctx_vlan_tci(ctx));
+	return ctx_vlan_clear(ctx) || ctx_vlan_present(ctx) ? -1 : 0;
 }
 
 /* A miss: the packet goes to the daemon. */
@@ -69,18 +91,11 @@ static __always_inline int upcall(CTX *ctx, struct scratch *s)
 	if (!upcall_allowed(port))
 		return drop(port, CTD_DROP_UPCALL_LIMIT);
 	meta_fill(meta, s);
-	if (ctx_vlan_present(ctx)) {
-		meta->vlan_tpid = ctx_vlan_tpid(ctx);
-		meta->vlan_tci = host_htons((u16)ctx_vlan_tci(ctx));
-		if (ctx_vlan_clear(ctx))
-			return drop(port, CTD_DROP_UPCALL_FAILED);
-	}
-	/* What follows the Ethernet header is told by the metadata: for an inline tag, the tag. */
 	__builtin_memset(&eth, 0, sizeof(eth));
-	__builtin_memcpy(eth.h_dest, s->pkt.eth_dst, 6);
-	__builtin_memcpy(eth.h_source, s->pkt.eth_src, 6);
-	if (s->pkt.l2_len && !meta->vlan_tpid && s->pkt.vlan_tpid)
-		meta->eth_type = s->pkt.vlan_tpid;
+	if (upcall_take_tags(ctx, meta) || (s->pkt.l2_len && ctx_load(ctx, 0, &eth, sizeof(eth))))
+		return drop(port, CTD_DROP_UPCALL_FAILED);
+	if (s->pkt.l2_len)
+		meta->eth_type = eth.h_proto; /* of what follows the Ethernet header now: maybe a tag in the packet */
 	eth.h_proto = host_htons(CTD_ETH_P_UPCALL);
 	if (ctx_change_head(ctx, head) || ctx_store(ctx, 0, &eth, sizeof(eth)) ||
 	    ctx_store(ctx, sizeof(eth), meta, sizeof(*meta)))
@@ -110,6 +125,8 @@ static __always_inline int resume(CTX *ctx, struct scratch *s)
 		return CTD_DROP_UPCALL_FAILED;
 	type = meta->eth_type;
 	if (ctx_store(ctx, offsetof(struct ethhdr, h_proto), &type, sizeof(type)))
+		return CTD_DROP_UPCALL_FAILED;
+	if (meta->cvlan_tpid && ctx_vlan_push(ctx, meta->cvlan_tpid, host_ntohs(meta->cvlan_tci)))
 		return CTD_DROP_UPCALL_FAILED;
 	if (meta->vlan_tpid && ctx_vlan_push(ctx, meta->vlan_tpid, host_ntohs(meta->vlan_tci)))
 		return CTD_DROP_UPCALL_FAILED;

@@ -126,7 +126,7 @@ std::vector<Layout> abi() {
       STRUCT(ctd_nat_args, flags, family, pad, min_port, max_port, min_addr, max_addr, reserved),
       STRUCT(ctd_label_args, value, mask),
 
-      STRUCT(ctd_meta, magic, abi_version, seed, token, hz, conn_capacity, flow_capacity, tap_ifindex, reserved),
+      STRUCT(ctd_meta, magic, abi_version, seed, token, hz, conn_capacity, flow_capacity, tap_ifindex, rules, reserved),
       STRUCT2(ctd_rt,
               (ctd_rt, version, mask_list, beat, daemon_beat, high_water, sweep_at, pad, free_head, conns, sweeps),
               (ctd_rt, icmp_tokens, reserved)),

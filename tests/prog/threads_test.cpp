@@ -73,7 +73,9 @@ TEST_F(ThreadsTest, FirstPacketsThatWantTheSameMapping) {
   EXPECT_EQ(connections().size(), 2 * kPorts + 1);
   unsigned kept = 0;
   for (const ctd_conn& conn : connections()) kept += conn.orig.sport == conn.reply.dport;
-  EXPECT_GE(kept, kPorts) << "one of each pair at least, unless a changed port took it before";
+  // One of each pair keeps its port, unless another's changed port had just taken it.
+  EXPECT_GE(kept, kPorts * 9 / 10);
+  EXPECT_LT(kept, kPorts * 11 / 10);
 }
 
 TEST_F(ThreadsTest, NoPacketIsCountedTwiceOrNever) {

@@ -23,7 +23,7 @@ Packet udp(std::string_view src, unsigned sport, std::string_view dst, unsigned 
       .build();
 }
 
-TEST(Gateway, UdpOutAndBack) {
+TEST(CoreGateway, UdpOutAndBack) {
   World w;
   Out out = w.from(kLan, udp("10.1.0.2", 40000, "10.0.2.2", 53));
   EXPECT_EQ(out.where, "wan via 10.0.2.2");
@@ -42,7 +42,7 @@ TEST(Gateway, UdpOutAndBack) {
   EXPECT_EQ(w.broken(), "");
 }
 
-TEST(Gateway, PingOutAndBack) {
+TEST(CoreGateway, PingOutAndBack) {
   World w;
   Out out = w.from(kLan, frame().ipv4().icmp({.id = 77}).payload(56).build());
   EXPECT_EQ(out.line, "icmp 8/0 id 77 10.0.2.1 > 10.0.2.2");
@@ -55,7 +55,7 @@ TEST(Gateway, PingOutAndBack) {
   EXPECT_EQ(out.line, "icmp 0/0 id 77 10.0.2.2 > 10.1.0.2");
 }
 
-TEST(Gateway, Ipv6PassesUntranslatedAndStatefully) {
+TEST(CoreGateway, Ipv6PassesUntranslatedAndStatefully) {
   World w;
   EXPECT_EQ(w.from(kWan, udp("2001:db8:2::2", 53, "2001:db8:1::2", 40000)).where, "drop policy");
   Out out = w.from(kLan, udp("2001:db8:1::2", 40000, "2001:db8:2::2", 53));
@@ -66,7 +66,7 @@ TEST(Gateway, Ipv6PassesUntranslatedAndStatefully) {
   EXPECT_EQ(w.status_of(w.only()), "SEEN_REPLY CONFIRMED");
 }
 
-TEST(Gateway, PortsAreKeptAndOnlyThenChanged) {
+TEST(CoreGateway, PortsAreKeptAndOnlyThenChanged) {
   World w;
   EXPECT_EQ(w.from(kLan, udp("10.1.0.2", 40000, "10.0.2.2", 53)).line, "udp 10.0.2.1:40000 > 10.0.2.2:53");
   EXPECT_EQ(w.from(kLan, udp("10.1.0.3", 40000, "10.0.2.3", 53)).line, "udp 10.0.2.1:40000 > 10.0.2.3:53")
@@ -79,7 +79,7 @@ TEST(Gateway, PortsAreKeptAndOnlyThenChanged) {
   EXPECT_EQ(out.line, "udp 10.0.2.1:500 > 10.0.2.2:500");
 }
 
-TEST(Gateway, TheHostsOwnPortsAreNotGivenAway) {
+TEST(CoreGateway, TheHostsOwnPortsAreNotGivenAway) {
   World w;
   EXPECT_EQ(w.from_host(kWan, udp("10.0.2.1", 40000, "10.0.2.2", 53)).where, "on");
   Out out = w.from(kLan, udp("10.1.0.2", 40000, "10.0.2.2", 53));
@@ -87,7 +87,7 @@ TEST(Gateway, TheHostsOwnPortsAreNotGivenAway) {
   EXPECT_EQ(w.from(kWan, udp("10.0.2.2", 53, "10.0.2.1", 40000)).where, "stack") << "the host's answer is the host's";
 }
 
-TEST(Gateway, AFullRangeOfPortsIsAnError) {
+TEST(CoreGateway, AFullRangeOfPortsIsAnError) {
   World w({.native = {.conn_capacity = 64, .unanswered_quota = 64}});
   ctd_nat_args few{
       .flags = CTD_NAT_SRC | CTD_NAT_ADDR | CTD_NAT_PORTS, .family = CTD_IPV4, .min_port = 6000, .max_port = 6003};
@@ -100,7 +100,7 @@ TEST(Gateway, AFullRangeOfPortsIsAnError) {
   EXPECT_EQ(w.broken(), "");
 }
 
-TEST(Gateway, MasqueradeNeedsAnAddress) {
+TEST(CoreGateway, MasqueradeNeedsAnAddress) {
   World w;
   w.port(kWan).addr4 = 0;
   EXPECT_EQ(w.from(kLan, udp("10.1.0.2", 40000, "10.0.2.2", 53)).where, "drop nat_no_address");
@@ -195,7 +195,7 @@ std::vector<Row> rows() {
 }
 INSTANTIATE_TEST_SUITE_P(All, GatewayRow, testing::ValuesIn(rows()), [](const auto& row) { return row.param.name; });
 
-TEST(Gateway, BroadcastGoesToTheStackOrNowhere) {
+TEST(CoreGateway, BroadcastGoesToTheStackOrNowhere) {
   World w;
   Match m;
   m.key.in_port = kLan;
@@ -213,7 +213,7 @@ TEST(Gateway, BroadcastGoesToTheStackOrNowhere) {
   EXPECT_EQ(w.from(kLan, udp("10.1.0.2", 1, "10.0.2.2", 2)).where, "drop not_local") << "the stack would forward it";
 }
 
-TEST(Gateway, SomebodyElsesMacIsLeftAlone) {
+TEST(CoreGateway, SomebodyElsesMacIsLeftAlone) {
   World w;
   NativePacket n = to_native(udp("10.1.0.2", 1000, "10.0.2.2", 53));
   n->ifindex = n->ingress_ifindex = kIfindexOf + kLan;
@@ -221,7 +221,7 @@ TEST(Gateway, SomebodyElsesMacIsLeftAlone) {
   EXPECT_EQ(w.connections().size(), 0u);
 }
 
-TEST(Gateway, WhatTheStackForwardsIsDropped) {
+TEST(CoreGateway, WhatTheStackForwardsIsDropped) {
   World w;
   NativePacket n = to_native(udp("10.1.0.2", 1000, "10.0.2.2", 53));
   n->ifindex = kIfindexOf + kWan;
@@ -229,7 +229,7 @@ TEST(Gateway, WhatTheStackForwardsIsDropped) {
   EXPECT_EQ(w.run(std::move(n), NATIVE_EGRESS).where, "drop stack_forward");
 }
 
-TEST(Gateway, OurOwnPacketsPassTheHooksOnce) {
+TEST(CoreGateway, OurOwnPacketsPassTheHooksOnce) {
   World w;
   Out out = w.from(kLan, udp("10.1.0.2", 1000, "10.0.2.2", 53));
   out.skb->ifindex = kIfindexOf + kWan;  // the redirect brings it to the other device's egress hook
@@ -239,19 +239,19 @@ TEST(Gateway, OurOwnPacketsPassTheHooksOnce) {
   EXPECT_EQ(w.only().count[0].packets, 1u);
 }
 
-TEST(Gateway, TheHostsInvalidPacketsPass) {
+TEST(CoreGateway, TheHostsInvalidPacketsPass) {
   World w;
   EXPECT_EQ(w.from_host(kWan, frame().ipv4({.src = "10.0.2.1"}).tcp({.flags = kRst}).build()).where, "on");
 }
 
-TEST(Gateway, UnknownDevice) {
+TEST(CoreGateway, UnknownDevice) {
   World w;
   NativePacket n = to_native(udp("10.1.0.2", 1000, "10.0.2.2", 53));
   n->ifindex = 65536 + kIfindexOf + kLan;  // the same low bits
   EXPECT_EQ(w.run(std::move(n), NATIVE_INGRESS).where, "drop unknown_port");
 }
 
-TEST(Gateway, RoutesThatRefuse) {
+TEST(CoreGateway, RoutesThatRefuse) {
   struct {
     int result;
     const char* where;
@@ -275,7 +275,7 @@ TEST(Gateway, RoutesThatRefuse) {
   }
 }
 
-TEST(Gateway, ReversePathFilter) {
+TEST(CoreGateway, ReversePathFilter) {
   World w;
   w.port(kLan).flags |= CTD_PORT_RPF_STRICT;
   EXPECT_EQ(w.from(kLan, udp("10.0.2.9", 1, "10.0.2.2", 2)).where, "drop rpfilter");
@@ -285,7 +285,7 @@ TEST(Gateway, ReversePathFilter) {
 }
 
 // Strict filtering of what comes back: by the header as it came in, not as translated.
-TEST(Gateway, ReversePathFilterLetsAnswersIn) {
+TEST(CoreGateway, ReversePathFilterLetsAnswersIn) {
   World w;
   w.port(kWan).flags |= CTD_PORT_RPF_STRICT;
   w.port(kLan).flags |= CTD_PORT_RPF_STRICT;
@@ -293,7 +293,7 @@ TEST(Gateway, ReversePathFilterLetsAnswersIn) {
   EXPECT_EQ(w.from(kWan, udp("192.0.2.7", 53, "10.0.2.1", 1000)).where, "lan via 10.1.0.2");
 }
 
-TEST(Gateway, ErrorsAreRateLimited) {
+TEST(CoreGateway, ErrorsAreRateLimited) {
   World w;
   ctd_config.icmp_rate = 3;
   w.advance(2);
@@ -305,7 +305,7 @@ TEST(Gateway, ErrorsAreRateLimited) {
   EXPECT_EQ(w.counter(CTD_COUNT_ICMP_LIMITED), 2u);
 }
 
-TEST(Gateway, NoErrorAboutAnError) {
+TEST(CoreGateway, NoErrorAboutAnError) {
   World w;
   w.from(kLan, udp("10.1.0.2", 1000, "10.0.2.2", 53));
   Packet error = icmp_error(udp("10.0.2.1", 1000, "10.0.2.2", 53), {.from = "10.0.2.2"});

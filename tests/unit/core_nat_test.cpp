@@ -114,7 +114,7 @@ std::vector<Case> all_cases() {
 INSTANTIATE_TEST_SUITE_P(All, Translation, testing::ValuesIn(all_cases()), name_of);
 
 // A checksum that becomes zero: UDP must not say "none" (RFC 768).
-TEST(Translation, UdpChecksumNeverBecomesZero) {
+TEST(HeaderTranslation, UdpChecksumNeverBecomesZero) {
   World w({.native = {.unanswered_quota = 250}});
   int zeros = 0;
   for (unsigned i = 0; i < 65536 && zeros < 3; i++) {
@@ -136,7 +136,7 @@ TEST(Translation, UdpChecksumNeverBecomesZero) {
   EXPECT_GE(zeros, 1);
 }
 
-TEST(Translation, GsoSuperpacketsPassUnharmed) {
+TEST(HeaderTranslation, GsoSuperpacketsPassUnharmed) {
   for (bool v6 : {false, true}) {
     World w({.masquerade6 = true});
     PacketBuilder b = frame();

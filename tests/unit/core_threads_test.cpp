@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
 #include <functional>
 #include <random>
 #include <thread>
+#include <vector>
 
 #include "core_world.hpp"
 #include "packet_check.hpp"
@@ -59,63 +61,75 @@ Packet in_packet(std::uint16_t port, std::uint8_t flags = 0) {
       .build();
 }
 
-TEST(TwoCpus, TheSameFirstPacketMakesOneConnection) {
-  World w({.native = {.conn_capacity = 1024, .unanswered_quota = 1000}});
-  constexpr std::uint16_t kCount = 400;
+// Runs packet i of `first` and of `second` at the same time on two CPUs. Answers how many did not leave.
+int run_in_pairs(std::uint32_t first_port, const std::vector<Packet>& first, std::uint32_t second_port,
+                 const std::vector<Packet>& second) {
+  std::barrier step(2);
   std::atomic<int> wrong{0};
-  on_two_cpus([&](u32) {
-    for (std::uint16_t i = 0; i < kCount; i++)
-      if (run_raw(kLan, out_packet(static_cast<std::uint16_t>(2000 + i))) != TC_ACT_REDIRECT) wrong++;
+  on_two_cpus([&](u32 cpu) {
+    for (std::size_t i = 0; i < first.size(); i++) {
+      step.arrive_and_wait();
+      if (run_raw(cpu ? second_port : first_port, cpu ? second[i] : first[i]) != TC_ACT_REDIRECT) wrong++;
+    }
   });
-  // A thread is preempted where a CPU would not be: who waits for it in vain gives up by that name, and only so.
+  return wrong;
+}
+
+constexpr std::uint16_t kPairs = 400;
+
+std::vector<Packet> packets(std::string_view src, std::string_view dst, bool back = false) {
+  std::vector<Packet> all;
+  for (std::uint16_t i = 0; i < kPairs; i++) {
+    auto port = static_cast<std::uint16_t>(2000 + i);
+    all.push_back(frame()
+                      .ipv4({.src = src, .dst = dst})
+                      .udp({.sport = back ? std::uint16_t{53} : port, .dport = back ? port : std::uint16_t{53}})
+                      .build());
+  }
+  return all;
+}
+
+constexpr native_options kRoom{.conn_capacity = 1024, .unanswered_quota = 1000};
+
+// A thread is preempted where a CPU would not be: who waits for it in vain gives up as ct_clash, and only so.
+TEST(TwoCpus, TheSameFirstPacketMakesOneConnection) {
+  World w({.native = kRoom});
+  auto all = packets("10.1.0.2", "10.0.2.2");
+  int wrong = run_in_pairs(kLan, all, kLan, all);
   const auto clashes = w.drops(CTD_DROP_CT_CLASH);
   EXPECT_EQ(wrong, static_cast<int>(clashes));
-  EXPECT_EQ(w.connections().size(), kCount);
-  std::uint64_t packets = 0;
-  for (const ctd_conn* c : w.connections()) packets += c->count[0].packets;
-  EXPECT_EQ(packets, 2u * kCount - clashes) << "counters are atomic";
+  EXPECT_EQ(w.connections().size(), kPairs);
+  std::uint64_t count = 0;
+  for (const ctd_conn* c : w.connections()) count += c->count[0].packets;
+  EXPECT_EQ(count, 2u * kPairs - clashes) << "counters are atomic";
   EXPECT_EQ(w.broken(), "");
 }
 
 // Without translation, two first packets in opposite directions are one connection.
-TEST(TwoCpus, OppositeFirstPacketsMakeOneConnection) {
-  World w({.native = {.conn_capacity = 1024, .unanswered_quota = 1000}});
+void opposite_first_packets(const ctd_action& commit) {
+  World w({.native = kRoom});
   w.remove_flows();
   for (u32 in : {kLan, kDmz}) {
     Match m;
     m.key.in_port = in;
     m.key.eth_type = __builtin_bswap16(0x0800);
-    w.add_flow(m, {act_ct({.flags = CTD_CTF_COMMIT}), act_route()});
+    w.add_flow(m, {commit, act_route()});
   }
-  constexpr std::uint16_t kCount = 400;
-  std::atomic<int> wrong{0};
-  on_two_cpus([&](u32 cpu) {
-    for (std::uint16_t i = 0; i < kCount; i++) {
-      auto port = static_cast<std::uint16_t>(2000 + i);
-      Packet there = frame().ipv4({.dst = "10.3.0.2"}).udp({.sport = port, .dport = 53}).build();
-      Packet back = frame().ipv4({.src = "10.3.0.2", .dst = "10.1.0.2"}).udp({.sport = 53, .dport = port}).build();
-      if (run_raw(cpu ? kDmz : kLan, cpu ? back : there) != TC_ACT_REDIRECT) wrong++;
-    }
-  });
+  int wrong = run_in_pairs(kLan, packets("10.1.0.2", "10.3.0.2"), kDmz, packets("10.3.0.2", "10.1.0.2", true));
   EXPECT_EQ(wrong, static_cast<int>(w.drops(CTD_DROP_CT_CLASH)));
-  EXPECT_EQ(w.connections().size(), kCount);
+  EXPECT_EQ(w.connections().size(), kPairs);
   EXPECT_EQ(w.broken(), "");
+}
+TEST(TwoCpus, OppositeFirstPacketsMakeOneConnection) { opposite_first_packets(act_ct({.flags = CTD_CTF_COMMIT})); }
+TEST(TwoCpus, OppositeFirstPacketsWithNullNatMakeOneConnection) {
+  opposite_first_packets(act_ct({.flags = CTD_CTF_COMMIT | CTD_CTF_NAT, .nat_id = kNatNull}));
 }
 
 // Two CPUs never give one mapping to two clients.
 TEST(TwoCpus, MappingsAreUnique) {
-  World w({.native = {.conn_capacity = 1024, .unanswered_quota = 1000}});
-  constexpr std::uint16_t kCount = 400;
-  std::atomic<int> wrong{0};
-  on_two_cpus([&](u32 cpu) {
-    for (std::uint16_t i = 0; i < kCount; i++) {
-      auto port = static_cast<std::uint16_t>(2000 + i);
-      Packet p = frame().ipv4({.src = cpu ? "10.1.0.3" : "10.1.0.2"}).udp({.sport = port}).build();
-      if (run_raw(kLan, p) != TC_ACT_REDIRECT) wrong++;
-    }
-  });
-  EXPECT_EQ(wrong, 0);
-  EXPECT_EQ(w.connections().size(), 2u * kCount);
+  World w({.native = kRoom});
+  EXPECT_EQ(run_in_pairs(kLan, packets("10.1.0.2", "10.0.2.2"), kLan, packets("10.1.0.3", "10.0.2.2")), 0);
+  EXPECT_EQ(w.connections().size(), 2u * kPairs);
   EXPECT_EQ(w.broken(), "");
 }
 

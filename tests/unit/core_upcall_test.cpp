@@ -217,8 +217,7 @@ void two_tags(bool accelerated) {
 }
 
 TEST(Upcall, TwoTagsInThePacket) { two_tags(false); }
-// The kernel makes the inner tag the accelerated one when the outer is taken off, so the upcall loses it.
-TEST(Upcall, DISABLED_TwoTagsOneAccelerated) { two_tags(true); }
+TEST(Upcall, TwoTagsOneAccelerated) { two_tags(true); }
 
 TEST(Upcall, NobodyReads) {
   World w(kNoFlows);

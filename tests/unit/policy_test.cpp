@@ -43,6 +43,8 @@ TEST(Policy, GatewayRulesAreReadable) {
                          "cookie=0x1,table=0,priority=100,ip actions=ct(table=1,zone=0,nat)",
                          "cookie=0x1,table=0,priority=100,ipv6 actions=ct(table=1,zone=0,nat)",
                          "cookie=0x1,table=0,priority=0 actions=stack",
+                         "cookie=0x1,table=1,priority=110,ip,ct_state=+est+trk,in_port=lan0 actions=route(table=4)",
+                         "cookie=0x1,table=1,priority=110,ip,ct_state=-new+rel+trk,in_port=lan0 actions=route(table=4)",
                          "cookie=0x1,table=1,priority=100,ct_state=+est+trk actions=route",
                          "cookie=0x1,table=1,priority=100,ct_state=-new+rel+trk actions=route",
                          "cookie=0x1,table=1,priority=95,ct_state=+inv+trk,in_port=LOCAL actions=route",
@@ -52,13 +54,17 @@ TEST(Policy, GatewayRulesAreReadable) {
                          "cookie=0x1,table=2,priority=100,in_port=LOCAL actions=goto_table:3",
                          "cookie=0x1,table=2,priority=90,out_port=LOCAL actions=ct(commit,zone=0,nat(null)),route",
                          "cookie=0x1,table=2,priority=0 actions=drop",
-                         "cookie=0x1,table=3,priority=100,ip,out_port=wan0 "
+                         "cookie=0x1,table=3,priority=110,ip,in_port=LOCAL,out_port=wan0 "
                          "actions=ct(commit,zone=0,nat(src=masquerade)),route",
+                         "cookie=0x1,table=3,priority=100,ip,out_port=wan0 "
+                         "actions=ct(commit,table=4,zone=0,nat(src=masquerade))",
                          "cookie=0x1,table=3,priority=100,ipv6,out_port=wan0 actions=ct(commit,zone=0,nat(null)),route",
                          "cookie=0x1,table=3,priority=90,out_port=lan0 actions=ct(commit,zone=0,nat(null)),route",
                          "cookie=0x1,table=3,priority=90,out_port=LOCAL actions=ct(commit,zone=0,nat(null)),route",
                          "cookie=0x1,table=3,priority=80,in_port=LOCAL actions=ct(commit,zone=0,nat(null)),route",
-                         "cookie=0x1,table=3,priority=0 actions=drop"));
+                         "cookie=0x1,table=3,priority=0 actions=drop",
+                         "cookie=0x1,table=4,priority=100,ip,ct_state=-snat+trk,out_port=wan0 actions=drop",
+                         "cookie=0x1,table=4,priority=0 actions=route"));
 }
 
 TEST(Policy, TheDocumentedRulesAreTheRules) {
@@ -119,7 +125,26 @@ class Gateway : public ::testing::Test {
   const std::string choose = fmt::format("route,recirc({:#x})", table(2));
   const std::string keep = "ct(commit,zone=0,nat(null)),route";
   const std::string masquerade = "ct(commit,zone=0,nat(src=masquerade)),route";
+  const std::string masquerade_guarded = fmt::format("ct(commit,zone=0,nat(src=masquerade)),recirc({:#x})", table(4));
 };
+
+// What has a connection without a mapping, from before masquerade was configured or from another route.
+TEST_F(Gateway, NothingLeavesUntranslated) {
+  const auto leaving = [&](u32 out, u8 state) {
+    return verdict(ip_packet({.in_port = lan0, .recirc_id = table(4), .ct_state = state, .out_port = out}));
+  };
+  EXPECT_EQ(leaving(wan0, established), "drop");
+  EXPECT_EQ(leaving(wan0, related), "drop");
+  EXPECT_EQ(leaving(wan0, fresh), "drop");
+  EXPECT_EQ(leaving(wan0, established | CTD_CS_SNAT), "route");
+  EXPECT_EQ(leaving(lan1, established), "route");
+  EXPECT_EQ(leaving(CTD_PORT_LOCAL, established), "route");
+  // All of them pass that table.
+  const std::string guard = fmt::format("route,recirc({:#x})", table(4));
+  EXPECT_EQ(tracked({.in_port = lan0}, established), guard);
+  EXPECT_EQ(tracked({.in_port = lan1}, reply), guard);
+  EXPECT_EQ(tracked({.in_port = lan0}, related), guard);
+}
 
 TEST_F(Gateway, TracksUnicastIp) {
   for (const u32 port : {lan0, wan0, dmz0, CTD_PORT_LOCAL}) {
@@ -200,8 +225,8 @@ TEST_F(Gateway, DecidesByTheStateOfTheConnection) {
 }
 
 TEST_F(Gateway, ConnectionsOpenFromTheInside) {
-  EXPECT_EQ(opening(lan0, wan0), masquerade);
-  EXPECT_EQ(opening(lan1, wan0), masquerade);
+  EXPECT_EQ(opening(lan0, wan0), masquerade_guarded);
+  EXPECT_EQ(opening(lan1, wan0), masquerade_guarded);
   EXPECT_EQ(opening(lan0, lan1), keep);
   EXPECT_EQ(opening(lan0, lan0), keep);
   EXPECT_EQ(opening(lan0, CTD_PORT_LOCAL), keep);
@@ -232,7 +257,7 @@ class Gateway6 : public Gateway {
 
 TEST_F(Gateway6, MasqueradesByFamily) {
   EXPECT_EQ(opening(lan0, wan0), keep);
-  EXPECT_EQ(opening(lan0, wan0, "2001:db8::80"), masquerade);
+  EXPECT_EQ(opening(lan0, wan0, "2001:db8::80"), masquerade_guarded);
   EXPECT_EQ(opening(lan0, lan1, "2001:db8::80"), keep);
 }
 

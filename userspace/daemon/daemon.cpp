@@ -20,6 +20,15 @@ constexpr std::chrono::milliseconds kBeat{500};  // the datapath takes a daemon 
 constexpr std::chrono::seconds kMaintenance{1};
 constexpr unsigned kUpcallBudget = 256;  // packets between two looks at other events
 
+// FNV-1a over the texts: equal rules, equal hash, also in another build.
+u64 hash_of(const RuleSet& rules, const PortNames& ports) {
+  u64 hash = 0xcbf29ce484222325;
+  for (const RuleRef& rule : rules.all()) {
+    for (const char c : format_rule(rule->rule, ports)) hash = (hash ^ static_cast<u8>(c)) * 0x100000001b3;
+  }
+  return hash;
+}
+
 const char* family_name(ctd_family family) { return family == CTD_IPV4 ? "IPv4" : "IPv6"; }
 
 }  // namespace
@@ -63,6 +72,8 @@ Result<> Daemon::set_up_rules(const NetSnapshot& snapshot) {
     spdlog::info("took over the running datapath: {} connections, {} flows ({} more were not right any more)",
                  dp_->rt()->conns, adopted.kept, adopted.removed);
   }
+  const u64 rules_before = CTD_TRY(dp_->set_rules_hash(hash_of(*rules_, ports_->names())));
+  rules_changed_ = dp_->adopted() && rules_before != dp_->meta().rules;
   upcalls_.emplace(tap_->fd(), dp_->meta().token,
                    [this](const ctd_flow_key& key) { return flows_->install(*rules_, key); });
   return {};
@@ -98,7 +109,8 @@ void Daemon::report_forwarding() const {
   }
 }
 
-// Where the host forwards at all, it forwards on the ports. And what an earlier take_down() prohibited is allowed again.
+// Where the host forwards at all, it forwards on the ports. And what an earlier take_down() prohibited is allowed
+// again.
 Result<> Daemon::allow_forwarding() {
   for (const ctd_family family : {CTD_IPV4, CTD_IPV6}) {
     for (const std::string& port : config_.ports) {
@@ -119,9 +131,10 @@ Result<> Daemon::prohibit_forwarding() {
     if (!(family == CTD_IPV4 ? config_.gateway.masquerade : config_.gateway.masquerade6)) continue;
     for (const std::string& port : config_.gateway.inside) {
       CTD_TRY(block_forwarding(port, family));
-      spdlog::info("port {}: {} is not forwarded any more, for nobody translates it now (see `ip{} rule`; the next start "
-                   "of ctd takes this back)",
-                   port, family_name(family), family == CTD_IPV4 ? "" : " -6");
+      spdlog::info(
+          "port {}: {} is not forwarded any more, for nobody translates it now (see `ip{} rule`; the next start "
+          "of ctd takes this back)",
+          port, family_name(family), family == CTD_IPV4 ? "" : " -6");
     }
   }
   return {};
@@ -135,6 +148,11 @@ Result<> Daemon::start() {
     CTD_TRY(set_up_rules(snapshot));
     beat();
     CTD_TRY(dp_->start());
+    if (rules_changed_) {
+      // A connection keeps what it was committed with, its mapping above all, and the new rules may want another one.
+      const u64 ended = CTD_TRY(dp_->flush());
+      spdlog::info("the rules have changed: {} connections made under the old ones were ended", ended);
+    }
     CTD_TRY(attach_tap());
     CTD_TRY(ports_->attach_all());
     return allow_forwarding();

@@ -82,6 +82,7 @@ class Daemon final : public ApiBackend {
   std::unique_ptr<Datapath> dp_;
   std::optional<Ports> ports_;
   std::optional<RuleSet> rules_;
+  bool rules_changed_ = false;  // since the daemon before
   std::optional<FlowTable> flows_;
   std::optional<Upcalls> upcalls_;
   std::mutex mutex_;  // ports_, flows_ and upcalls_: the loop's and the API's

@@ -218,6 +218,12 @@ Result<> Datapath::fill_new_maps() const {
   return {};
 }
 
+Result<u64> Datapath::set_rules_hash(u64 hash) {
+  const u64 before = std::exchange(meta_.rules, hash);
+  CTD_TRY(map_set(*this, "ctd_meta", u32{0}, meta_));
+  return before;
+}
+
 int Datapath::map(const char* name) const { return bpf_object__find_map_fd_by_name(skeleton_->obj, name); }
 
 int Datapath::program(const char* name) const {

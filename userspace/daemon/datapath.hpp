@@ -44,6 +44,8 @@ class Datapath {
 
   bool adopted() const { return adopted_; }
   const ctd_meta& meta() const { return meta_; }
+  // Notes the hash of the rules in force; returns the one of before (0: none yet).
+  Result<u64> set_rules_hash(u64 hash);
   ctd_rt* rt() const { return rt_.as<ctd_rt>(); }
   std::span<const ctd_conn> connections() const { return {conns_.as<const ctd_conn>(), meta_.conn_capacity + 1}; }
   std::span<ctd_flow> flows() const { return {flows_.as<ctd_flow>(), meta_.flow_capacity + 1}; }

@@ -12,6 +12,7 @@ enum GatewayTable : unsigned {
   state = 1,        // by the state of the connection
   initiators = 2,   // who may open a connection
   translation = 3,  // to where, and with which source address
+  leaving = 4,      // what is masqueraded never leaves with an inside address
 };
 
 class GatewayRules {
@@ -24,6 +25,7 @@ class GatewayRules {
     add_states();
     add_initiators();
     add_translation();
+    add_leaving();
     return std::move(texts_);
   }
 
@@ -55,7 +57,22 @@ class GatewayRules {
     add(admit, 0, "", "stack");
   }
 
+  // The families whose inside addresses never leave.
+  std::vector<std::string_view> masqueraded() const {
+    std::vector<std::string_view> families;
+    if (gateway_.masquerade) families.push_back("ip");
+    if (gateway_.masquerade6) families.push_back("ipv6");
+    return families;
+  }
+
   void add_states() {
+    const std::string to_leaving = fmt::format("route(table={})", static_cast<unsigned>(leaving));
+    for (const std::string_view family : masqueraded()) {
+      for (const std::string& inside : gateway_.inside) {
+        add(state, 110, fmt::format("{},ct_state=+est+trk,in_port={}", family, inside), to_leaving);
+        add(state, 110, fmt::format("{},ct_state=-new+rel+trk,in_port={}", family, inside), to_leaving);
+      }
+    }
     add(state, 100, "ct_state=+est+trk", "route");
     add(state, 100, "ct_state=-new+rel+trk", "route");
     // What the host itself says about packets that were not tracked.
@@ -74,19 +91,34 @@ class GatewayRules {
   }
 
   void add_translation() {
-    // The host's own connections too: it may have bound an inside address.
     const std::string outside = "out_port=" + gateway_.outside;
-    add(translation, 100, "ip," + outside, gateway_.masquerade ? masquerade : keep);
-    add(translation, 100, "ipv6," + outside, gateway_.masquerade6 ? masquerade : keep);
+    // The host's own connections have no inside address, unless a program bound one.
+    for (const std::string_view family : masqueraded()) {
+      add(translation, 110, fmt::format("{},in_port=LOCAL,{}", family, outside), masquerade + ",route");
+    }
+    const std::string guarded =
+        fmt::format("ct(commit,table={},zone=0,nat(src=masquerade))", static_cast<unsigned>(leaving));
+    add(translation, 100, "ip," + outside, gateway_.masquerade ? guarded : keep);
+    add(translation, 100, "ipv6," + outside, gateway_.masquerade6 ? guarded : keep);
     for (const std::string& inside : gateway_.inside) add(translation, 90, "out_port=" + inside, keep);
     add(translation, 90, "out_port=LOCAL", keep);
     add(translation, 80, "in_port=LOCAL", keep);
     add(translation, 0, "", "drop");
   }
 
+  // Connections that were made before masquerade was switched on, or between inside ports before a route changed, have
+  // no mapping: they do not leave.
+  void add_leaving() {
+    if (masqueraded().empty()) return;
+    for (const std::string_view family : masqueraded()) {
+      add(leaving, 100, fmt::format("{},ct_state=-snat+trk,out_port={}", family, gateway_.outside), "drop");
+    }
+    add(leaving, 0, "", "route");
+  }
+
   // The null mapping keeps addresses and resolves collisions with ports that translated connections have.
-  static constexpr std::string_view keep = "ct(commit,zone=0,nat(null)),route";
-  static constexpr std::string_view masquerade = "ct(commit,zone=0,nat(src=masquerade)),route";
+  const std::string keep = "ct(commit,zone=0,nat(null)),route";
+  const std::string masquerade = "ct(commit,zone=0,nat(src=masquerade))";
 
   const GatewayConfig& gateway_;
   std::vector<std::string> texts_;

@@ -7,6 +7,7 @@
 
 #include <bpf/bpf.h>
 #include <net/if_arp.h>
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 
 #include "daemon/pins.hpp"
@@ -16,6 +17,12 @@ namespace ctd {
 namespace {
 
 const char* program_of(Hook hook) { return hook == Hook::ingress ? "ctd_ingress" : "ctd_egress"; }
+
+// 127.0.0.0/8 and ::1 are the host's, but never on a wire.
+bool is_loopback(const HostAddress& address) {
+  if (address.family == CTD_IPV4) return address.addr.b[0] == 127;
+  return IN6_IS_ADDR_LOOPBACK(reinterpret_cast<const in6_addr*>(address.addr.b));
+}
 
 struct AddrLess {
   bool operator()(const ctd_addr& a, const ctd_addr& b) const { return std::memcmp(&a, &b, sizeof(a)) < 0; }
@@ -187,7 +194,7 @@ Result<bool> Ports::sync_local_addrs(const NetSnapshot& net) {
   for (const auto* list : {&net.local, &net.anycast, &net.broadcasts}) {
     for (const HostAddress& address : *list) {
       const bool single = address.prefix_len == (address.family == CTD_IPV4 ? 32 : 128);
-      if (single) wanted.emplace(address.addr, address.family);
+      if (single && !is_loopback(address)) wanted.emplace(address.addr, address.family);
     }
   }
   const int map = dp_.map("local_addrs");

@@ -22,7 +22,8 @@ struct ctd_meta {
 	u32 conn_capacity;
 	u32 flow_capacity;
 	u32 tap_ifindex;
-	u8 reserved[24];
+	u64 rules; /* hash of the rules in force: a daemon with others ends the connections made under them */
+	u8 reserved[16];
 };
 CTD_ASSERT_SIZE(struct ctd_meta, 64);
 

@@ -46,14 +46,17 @@ struct ctd_packet_meta {
 	be16 eth_type;  /* the packet's own */
 	be16 vlan_tpid; /* accelerated tag that was taken off, 0 none */
 	be16 vlan_tci;
-	u32 ifindex;    /* device whose hook the packet met */
-	u32 egress;     /* 1: at its egress hook */
-	u32 rt_version; /* ctd_rt.version at the miss */
-	u32 passes;     /* recirculations so far */
+	u32 ifindex;     /* device whose hook the packet met */
+	u32 egress;      /* 1: at its egress hook */
+	u32 rt_version;  /* ctd_rt.version at the miss */
+	u32 passes;      /* recirculations so far */
+	be16 cvlan_tpid; /* the tag behind the accelerated one, 0 none */
+	be16 cvlan_tci;
+	u32 pad;
 	struct ctd_packet_ct ct;
 	struct ctd_flow_key key;
 };
-CTD_ASSERT_SIZE(struct ctd_packet_meta, 40 + 56 + 320);
-CTD_ASSERT_OFFSET(struct ctd_packet_meta, ct, 40);
+CTD_ASSERT_SIZE(struct ctd_packet_meta, 48 + 56 + 320);
+CTD_ASSERT_OFFSET(struct ctd_packet_meta, ct, 48);
 
 #endif
