@@ -35,7 +35,7 @@ static __always_inline int ct_commit(struct scratch *s, const struct ctd_action_
 		if (s->ct.state & CTD_CS_INV)
 			return CTD_DROP_CT_INVALID;
 	}
-	return CTD_DROP_CT_CLASH;
+	return s->ct.conn ? CTD_DROP_NONE : CTD_DROP_CT_CLASH;
 }
 
 static __always_inline int ct_run(CTX *ctx, struct scratch *s, const struct ctd_action *action)

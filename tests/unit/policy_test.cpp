@@ -210,11 +210,13 @@ TEST_F(Gateway, LeavesTheLinksOwnTrafficToTheHost) {
 }
 
 TEST_F(Gateway, DecidesByTheStateOfTheConnection) {
-  for (const u32 port : {lan0, wan0, dmz0}) {
+  for (const u32 port : {wan0, dmz0, CTD_PORT_LOCAL}) {
     EXPECT_EQ(tracked({.in_port = port}, established), "route");
     EXPECT_EQ(tracked({.in_port = port}, reply), "route");
     EXPECT_EQ(tracked({.in_port = port}, related), "route");
     EXPECT_EQ(tracked({.in_port = port}, related | CTD_CS_RPL), "route");
+  }
+  for (const u32 port : {lan0, wan0, dmz0}) {
     EXPECT_EQ(tracked({.in_port = port}, invalid), "drop");
     EXPECT_EQ(tracked({.in_port = port}, fresh), choose);
     EXPECT_EQ(tracked({.in_port = port}, fresh | CTD_CS_REL), choose) << "a new connection is decided as one";
