@@ -122,7 +122,7 @@ TEST_F(CtTest, FastPathOfUdpBothFamilies) {
        .back = {.src = "10.0.2.2", .dst = "10.0.2.1", .sport = 53, .dport = 40000},
        .cache = "ct_cache4"},
       {.out = {.src = "2001:db8:1::2", .dst = "2001:db8:2::2", .payload = 33},
-       .back = {.src = "2001:db8:2::2", .dst = "2001:db8:2::1", .sport = 53, .dport = 40000},
+       .back = {.src = "2001:db8:2::2", .dst = "2001:db8:2::b1", .sport = 53, .dport = 40000},
        .cache = "ct_cache6"},
   };
   for (const Side& side : sides) {
@@ -188,7 +188,7 @@ TEST_P(CtLife, OutAndBack) {
 }
 
 std::vector<Life> lives() {
-  constexpr std::string_view kClient6 = "2001:db8:1::2", kServer6 = "2001:db8:2::2", kGateway6 = "2001:db8:2::1";
+  constexpr std::string_view kClient6 = "2001:db8:1::2", kServer6 = "2001:db8:2::2", kGateway6 = "2001:db8:2::b1";
   return {
       {.name = "Udp4",
        .out = udp({}),
@@ -241,22 +241,22 @@ std::vector<Life> lives() {
       {.name = "Udp6Masqueraded",
        .out = udp({.src = kClient6, .dst = kServer6}),
        .back = udp({.src = kServer6, .dst = kGateway6, .sport = 53, .dport = 40000}),
-       .sent = "udp 2001:db8:2::1.40000 > 2001:db8:2::2.53",
+       .sent = "udp 2001:db8:2::b1.40000 > 2001:db8:2::2.53",
        .returned = "udp 2001:db8:2::2.53 > 2001:db8:1::2.40000",
        .first = "udp UNREPLIED [CONFIRMED SRC_NAT] 2001:db8:1::2.40000 > 2001:db8:2::2.53, "
-                "2001:db8:2::2.53 > 2001:db8:2::1.40000",
+                "2001:db8:2::2.53 > 2001:db8:2::b1.40000",
        .then = "udp REPLIED [SEEN_REPLY CONFIRMED SRC_NAT] 2001:db8:1::2.40000 > 2001:db8:2::2.53, "
-               "2001:db8:2::2.53 > 2001:db8:2::1.40000",
+               "2001:db8:2::2.53 > 2001:db8:2::b1.40000",
        .masquerade6 = true},
       {.name = "Ping6Masqueraded",
        .out = ping({.src = kClient6, .dst = kServer6}),
        .back = ping({.src = kServer6, .dst = kGateway6, .reply = true}),
-       .sent = "icmp 128/0 id 77 2001:db8:2::1 > 2001:db8:2::2",
+       .sent = "icmp 128/0 id 77 2001:db8:2::b1 > 2001:db8:2::2",
        .returned = "icmp 129/0 id 77 2001:db8:2::2 > 2001:db8:1::2",
        .first = "icmpv6 UNREPLIED [CONFIRMED SRC_NAT] 2001:db8:1::2 > 2001:db8:2::2 id 77 type 128, "
-                "2001:db8:2::2 > 2001:db8:2::1 id 77 type 129",
+                "2001:db8:2::2 > 2001:db8:2::b1 id 77 type 129",
        .then = "icmpv6 REPLIED [SEEN_REPLY CONFIRMED SRC_NAT] 2001:db8:1::2 > 2001:db8:2::2 id 77 type 128, "
-               "2001:db8:2::2 > 2001:db8:2::1 id 77 type 129",
+               "2001:db8:2::2 > 2001:db8:2::b1 id 77 type 129",
        .masquerade6 = true},
   };
 }

@@ -75,7 +75,7 @@ void GatewayTest::SetUp() {
      "address add 10.1.0.1/24 dev lan0\n"
      "address add 2001:db8:1::1/64 dev lan0 nodad\n"
      "address add 10.0.2.1/24 dev wan0\n"
-     "address add 2001:db8:2::1/64 dev wan0 nodad\n"
+     "address add 2001:db8:2::b1/64 dev wan0 nodad\n"
      "address add 10.3.0.1/24 dev dmz0\n"
      "route add default via 10.0.2.254\n"
      "route add default via 2001:db8:2::fe dev wan0\n"

@@ -2,7 +2,7 @@
 // A gateway of the real parts, without its hooks: devices and routes in a namespace, maps and programs in the kernel,
 // rules and flows by the daemon's classes. Packets are run through the programs by BPF_PROG_TEST_RUN.
 //
-//   client 10.1.0.2, 2001:db8:1::2  -- lan0 [10.1.0.1, 2001:db8:1::1]  gateway  [10.0.2.1, 2001:db8:2::1] wan0 --
+//   client 10.1.0.2, 2001:db8:1::2  -- lan0 [10.1.0.1, 2001:db8:1::1]  gateway  [10.0.2.1, 2001:db8:2::b1] wan0 --
 //   server 10.0.2.2, 2001:db8:2::2; everything else is behind the router 10.0.2.254, 2001:db8:2::fe.
 //   10.3.0.0/24 is behind dmz0, a device that is no port.
 //

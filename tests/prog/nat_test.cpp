@@ -11,7 +11,7 @@ namespace {
 
 using testing::StartsWith;
 
-constexpr std::string_view kClient6 = "2001:db8:1::2", kServer6 = "2001:db8:2::2", kGateway6 = "2001:db8:2::1";
+constexpr std::string_view kClient6 = "2001:db8:1::2", kServer6 = "2001:db8:2::2", kGateway6 = "2001:db8:2::b1";
 
 using NatTest = GatewayTest;
 
@@ -40,8 +40,8 @@ TEST_P(NatRow, LeavesWithRightChecksums) {
 }
 
 std::vector<Row> rows() {
-  const std::string udp4 = "udp 10.0.2.1:40000 > 10.0.2.2:53", udp6 = "udp 2001:db8:2::1.40000 > 2001:db8:2::2.53";
-  const std::string tcp4 = "tcp 10.0.2.1:40000 > 10.0.2.2:80", tcp6 = "tcp 2001:db8:2::1.40000 > 2001:db8:2::2.80";
+  const std::string udp4 = "udp 10.0.2.1:40000 > 10.0.2.2:53", udp6 = "udp 2001:db8:2::b1.40000 > 2001:db8:2::2.53";
+  const std::string tcp4 = "tcp 10.0.2.1:40000 > 10.0.2.2:80", tcp6 = "tcp 2001:db8:2::b1.40000 > 2001:db8:2::2.80";
   return {
       {.name = "Udp4", .in = udp({}), .line = udp4},
       {.name = "Udp4Empty", .in = udp({.payload = 0}), .line = udp4},
@@ -66,7 +66,7 @@ std::vector<Row> rows() {
       {.name = "Tcp6Payload", .in = tcp({.src = kClient6, .dst = kServer6, .payload = 1439}), .line = tcp6},
       {.name = "Ping6",
        .in = ping({.src = kClient6, .dst = kServer6}),
-       .line = "icmp 128/0 id 77 2001:db8:2::1 > 2001:db8:2::2"},
+       .line = "icmp 128/0 id 77 2001:db8:2::b1 > 2001:db8:2::2"},
       {.name = "Gre4", .in = frame().ipv4({.proto = 47}).payload(20).build(), .line = "ip 47 10.0.2.1 > 10.0.2.2"},
   };
 }
@@ -304,7 +304,7 @@ std::vector<Related> errors() {
        .port = "lan0",
        .error = {.from = kClient6, .type = 1, .code = 4, .quote = 500},
        .where = "wan0",
-       .line = "icmp 1/4 2001:db8:2::1 > 2001:db8:2::2 [udp 2001:db8:2::2.53 > 2001:db8:2::1.40000]"},
+       .line = "icmp 1/4 2001:db8:2::b1 > 2001:db8:2::2 [udp 2001:db8:2::2.53 > 2001:db8:2::b1.40000]"},
   };
 }
 
