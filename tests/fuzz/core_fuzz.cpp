@@ -44,7 +44,7 @@ Packet sound(Input& in) {
   const auto ttl = static_cast<std::uint8_t>(what & 0x80 ? 1 : 64);
   if (v6)
     b.ipv6({.src = back ? "2001:db8:2::2" : "2001:db8:1::2",
-            .dst = back ? "2001:db8:2::1" : "2001:db8:2::2",
+            .dst = back ? "2001:db8:2::b1" : "2001:db8:2::2",
             .hop_limit = ttl});
   else
     b.ipv4({.src = back ? "10.0.2.2" : "10.1.0.2",

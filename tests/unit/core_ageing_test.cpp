@@ -246,7 +246,7 @@ TEST_P(Random, AccountsBalance) {
     PacketBuilder b = frame();
     if (v6)
       back ? b.ipv6({.src = "2001:db8:2::2",
-                     .dst = w.connections().empty() || rng() % 2 ? "2001:db8:1::2" : "2001:db8:2::1"})
+                     .dst = w.connections().empty() || rng() % 2 ? "2001:db8:1::2" : "2001:db8:2::b1"})
            : b.ipv6();
     else
       back ? b.ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}) : b.ipv4();

@@ -23,7 +23,7 @@ class Talk {
   Packet packet(bool reply, std::uint8_t flags = kAck, std::size_t payload = 10, std::uint8_t tos = 0) const {
     PacketBuilder b = frame();
     std::string_view server = v6_ ? "2001:db8:2::2" : "10.0.2.2", client = v6_ ? "2001:db8:1::2" : "10.1.0.2",
-                     gateway = v6_ ? "2001:db8:2::1" : "10.0.2.1";
+                     gateway = v6_ ? "2001:db8:2::b1" : "10.0.2.1";
     if (v6_)
       b.ipv6({.src = reply ? server : client, .dst = reply ? gateway : server, .traffic_class = tos});
     else
@@ -314,7 +314,7 @@ TEST(Fast, PropertySameAsWithoutIt) {
         const std::uint8_t flags = i < 16 ? kSyn : rng() % 100 ? kAck : kFin | kAck;
         PacketBuilder b = frame();
         if (v6)
-          back ? b.ipv6({.src = "2001:db8:2::2", .dst = "2001:db8:2::1"}) : b.ipv6();
+          back ? b.ipv6({.src = "2001:db8:2::2", .dst = "2001:db8:2::b1"}) : b.ipv6();
         else
           back ? b.ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}) : b.ipv4();
         if (tcp)

@@ -91,7 +91,7 @@ TEST_P(Translation, BothWaysManyAddresses) {
     ASSERT_THAT(out.where, testing::StartsWith("wan via ")) << line_of(out_packet);
     ASSERT_EQ(out.line.find(client + (v6 ? "." : ":")), std::string::npos) << "an inside address outside: " << out.line;
     const ctd_conn& c = *w.connections().back();
-    std::string mine = v6 ? "2001:db8:2::1" : "10.0.2.1";
+    std::string mine = v6 ? "2001:db8:2::b1" : "10.0.2.1";
     std::uint16_t mapped = __builtin_bswap16(GetParam().l4 == L4::kEcho ? c.reply.sport : c.reply.dport);
     Packet back = packet_of(server, mine, dport, mapped, true, rng() % 90);
     out = send(w, kWan, back);

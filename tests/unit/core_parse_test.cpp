@@ -176,7 +176,7 @@ std::vector<Row> sound_rows() {
        .sport = 77,
        .dport = 0x8000},
       {.name = "TooBig6",
-       .in = icmp_error(frame().ipv6().udp().build(), {.from = "2001:db8:2::1", .type = 2, .code = 0, .quote = 48}),
+       .in = icmp_error(frame().ipv6().udp().build(), {.from = "2001:db8:2::b1", .type = 2, .code = 0, .quote = 48}),
        .flags = kIp6 | kL4 | PACKET_ICMP_ERROR,
        .proto = 58,
        .dport = 0x200},
@@ -396,7 +396,7 @@ TEST(Parse, TruncatedAtEveryLength) {
       frame().vlan(7).ipv4().udp().payload(4).build(),
       frame().ipv4().icmp().build(),
       frame().ipv6().extension({.type = 0}).extension({.type = 43}).tcp().build(),
-      icmp_error(frame().ipv6().tcp().build(), {.from = "2001:db8:2::1", .type = 1, .code = 0, .quote = 60}),
+      icmp_error(frame().ipv6().tcp().build(), {.from = "2001:db8:2::b1", .type = 1, .code = 0, .quote = 60}),
   };
   for (const Packet& p : whole) {
     SCOPED_TRACE(line_of(p));

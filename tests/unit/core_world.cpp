@@ -66,7 +66,7 @@ void (*World::complain)(const std::string& what) = [](const std::string& what) {
 World::World(const WorldOptions& options) : options_(options) {
   native_reset(&options.native);
   add_port(kLan, "10.1.0.1", "2001:db8:1::1");
-  add_port(kWan, "10.0.2.1", "2001:db8:2::1");
+  add_port(kWan, "10.0.2.1", "2001:db8:2::b1");
   add_port(kDmz, "10.3.0.1", "2001:db8:3::1");
   add_route("0.0.0.0", 0, kWan, "10.0.2.254");
   add_route("::", 0, kWan, "2001:db8:2::fe");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A gateway around the native core: two ports, addresses, routes, and the flows that a gateway policy is translated to.
 //
-//   client 10.1.0.2, 2001:db8:1::2  -- lan [10.1.0.1, 2001:db8:1::1]  gateway  [10.0.2.1, 2001:db8:2::1] wan --
+//   client 10.1.0.2, 2001:db8:1::2  -- lan [10.1.0.1, 2001:db8:1::1]  gateway  [10.0.2.1, 2001:db8:2::b1] wan --
 //   server 10.0.2.2, 2001:db8:2::2; everything else is behind the router 10.0.2.254, 2001:db8:2::fe
 //
 // Every packet that leaves is checked for lengths and checksums, and for our token.
