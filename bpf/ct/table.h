@@ -32,16 +32,24 @@ static __always_inline struct ctd_tuple_ref *tuple_ref(const struct ctd_tuple *t
 	return map_lookup(&ct_tuple4, &k4);
 }
 
-/* 0, or a negative error: -EEXIST when somebody has the tuple. */
-static __always_inline long tuple_insert(const struct ctd_tuple *t, u32 id, u32 seq, u8 dir)
+/* Reserves a tuple of a connection. 0, or a negative error: -EEXIST when somebody has it. */
+/* A function of its own: inlined, its keys would make the deepest chain of calls too deep for the verifier of 6.1. */
+CTD_GLOBAL int tuple_insert(u32 id, u32 dir)
 {
-	struct ctd_tuple_ref ref = {.conn = id, .seq = seq, .tag = tuple_tag(t), .dir = dir};
+	struct ctd_conn *conn = conn_get(id);
+	struct ctd_tuple_ref ref = {.conn = id, .dir = (u8)(dir & 1)};
+	const struct ctd_tuple *t;
 	struct ctd_tuple4 k4;
 
+	if (!conn)
+		return -1;
+	t = dir ? &conn->reply : &conn->orig;
+	ref.seq = CTD_CTL_SEQ(conn->ctl);
+	ref.tag = tuple_tag(t);
 	if (t->family == CTD_IPV6)
-		return map_update(&ct_tuple6, t, &ref, BPF_NOEXIST);
+		return (int)map_update(&ct_tuple6, t, &ref, BPF_NOEXIST);
 	tuple4_of(&k4, t);
-	return map_update(&ct_tuple4, &k4, &ref, BPF_NOEXIST);
+	return (int)map_update(&ct_tuple4, &k4, &ref, BPF_NOEXIST);
 }
 
 static __always_inline long tuple_remove(const struct ctd_tuple *t)

@@ -13,7 +13,6 @@
 
 struct nat_search {
 	u32 id;
-	u32 seq;
 	u32 min; /* host order */
 	u32 size;
 	u32 start;
@@ -37,7 +36,7 @@ static long nat_try(u32 i, void *arg)
 	}
 	/* An odd step walks all of the range's residues before it repeats one. */
 	*mapped_port(&conn->reply) = host_htons((u16)(search->min + (search->start + i * 7919u) % search->size));
-	search->error = tuple_insert(&conn->reply, search->id, search->seq, CTD_DIR_REPLY);
+	search->error = tuple_insert(search->id, CTD_DIR_REPLY);
 	return search->error != -E_EXIST;
 }
 
@@ -57,41 +56,36 @@ static __always_inline void same_kind(u32 port, u32 *min, u32 *max)
 }
 
 /* An address of the range: always the same one for a client, as RFC 4787 REQ-2 (paired) asks. */
-static __always_inline struct ctd_addr range_pick(const struct ctd_nat_args *args, const struct ctd_addr *client)
+static __always_inline void range_pick(struct ctd_addr *to, const struct ctd_nat_args *args,
+				       const struct ctd_addr *client)
 {
 	u64 h = ctd_hash_end(ctd_hash_step(ctd_hash_step(ctd_config.seed, client->q[0]), client->q[1]));
-	struct ctd_addr addr = args->min_addr;
-	u32 min, size;
 	/* The last 32 bits count; a range has one prefix. */
-	be32 *low = args->family == CTD_IPV4 ? &addr.w[0] : &addr.w[3];
+	u32 low = args->family == CTD_IPV4 ? 0 : 3;
+	u32 min = host_ntohl(args->min_addr.w[low]), size = host_ntohl(args->max_addr.w[low]) - min + 1;
 
-	min = host_ntohl(*low);
-	size = host_ntohl(args->family == CTD_IPV4 ? args->max_addr.w[0] : args->max_addr.w[3]) - min + 1;
+	*to = args->min_addr;
 	if (size > 1)
-		*low = host_htonl(min + (u32)h % size);
-	return addr;
+		to->w[low] = host_htonl(min + (u32)h % size);
 }
 
 /*
- * Sets the reply tuple's addresses and ports by `args` and inserts it. Answers a drop reason; masquerade: the address of
- * the port it leaves by.
+ * Sets the reply tuple's addresses and ports by `args` and inserts it. Answers a drop reason. For masquerade the caller
+ * has set the address.
  */
-static __always_inline int nat_reserve(struct ctd_conn *conn, u32 id, const struct ctd_nat_args *args,
-				       const struct ctd_addr *masquerade)
+static __always_inline int nat_reserve(struct ctd_conn *conn, u32 id, const struct ctd_nat_args *args)
 {
-	struct nat_search search = {.id = id, .seq = CTD_CTL_SEQ(conn->ctl)};
+	struct nat_search search = {.id = id};
 	struct ctd_tuple *reply = &conn->reply;
 	u32 max = 65535, port;
 
 	if (args->flags & CTD_NAT_ADDR && args->family != conn->orig.family)
 		return CTD_DROP_NAT_NO_ADDRESS;
-	if (args->flags & CTD_NAT_MASQUERADE)
-		reply->dst = *masquerade;
-	else if (args->flags & CTD_NAT_SRC && args->flags & CTD_NAT_ADDR)
-		reply->dst = range_pick(args, &conn->orig.src);
-	else if (args->flags & CTD_NAT_DST) {
+	if (args->flags & CTD_NAT_SRC && args->flags & CTD_NAT_ADDR) {
+		range_pick(&reply->dst, args, &conn->orig.src);
+	} else if (args->flags & CTD_NAT_DST) {
 		if (args->flags & CTD_NAT_ADDR)
-			reply->src = range_pick(args, &conn->orig.src);
+			range_pick(&reply->src, args, &conn->orig.src);
 		if (args->flags & CTD_NAT_PORTS && !proto_is_icmp(reply->proto))
 			reply->sport = host_htons(args->min_port);
 	}
@@ -106,7 +100,7 @@ static __always_inline int nat_reserve(struct ctd_conn *conn, u32 id, const stru
 		same_kind(port, &search.min, &max);
 	}
 	if (!has_ports(reply->proto) || (port >= search.min && port <= max)) {
-		search.error = tuple_insert(reply, id, search.seq, CTD_DIR_REPLY);
+		search.error = tuple_insert(id, CTD_DIR_REPLY);
 		if (!search.error)
 			return CTD_DROP_NONE;
 		if (search.error != -E_EXIST)
