@@ -30,8 +30,8 @@ class Scale:
     tcp_seconds: int
 
 
-FULL = Scale(udp=((100, 500_000, 9), (10_000, 500_000, 9), (1_000_000, 1_000_000, 5)),
-             tcp_rounds=5, tcp_seconds=3)
+FULL = Scale(udp=((100, 200_000, 5), (10_000, 200_000, 5), (1_000_000, 1_000_000, 5)),
+             tcp_rounds=5, tcp_seconds=2)
 QUICK = Scale(udp=((100, 100_000, 3), (10_000, 100_000, 3)), tcp_rounds=2, tcp_seconds=1)
 
 
