@@ -125,7 +125,8 @@ static __always_inline u8 conn_settled(const struct ctd_conn *conn, const struct
 	if (pkt->flags & PACKET_OPTIONS || pkt->frag || read_once(conn->count[dir & 1].packets) < SETTLE_PACKETS)
 		return 0;
 	if (conn->orig.proto == IPPROTO_TCP)
-		return read_once(conn->state) == CTD_TCP_ESTABLISHED && (read_once(conn->status) & CTD_STATUS_ASSURED) &&
+		return read_once(conn->state) == CTD_TCP_ESTABLISHED &&
+		       (read_once(conn->status) & CTD_STATUS_ASSURED) &&
 		       !(pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
 	return conn->orig.proto == IPPROTO_UDP;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Next hops of the fast path: a device, the route's MTU and the layer 2 header towards a gateway. Found by hash in a few slots of an
- * array; where all are taken by others that are in use, the packets simply take the long way.
+ * Next hops of the fast path: a device, the route's MTU and the layer 2 header towards a gateway. Found by hash in a
+ * few slots of an array; where all are taken by others that are in use, the packets simply take the long way.
  *
  * A redirect alone never keeps a neighbour alive, and nobody tells BPF that a route has changed: every few seconds one
  * packet of each next hop goes the long way and checks the entry.

@@ -11,8 +11,8 @@
 namespace ctd {
 namespace {
 
-constexpr u32 kPreference = 1;   // right behind the local table
-constexpr u8 kProtocol = 0xc7;   // says whose rule it is: `ip rule` shows "proto 199"
+constexpr u32 kPreference = 1;  // right behind the local table
+constexpr u8 kProtocol = 0xc7;  // says whose rule it is: `ip rule` shows "proto 199"
 
 using NlRule = std::unique_ptr<rtnl_rule, NlFree<rtnl_rule_put>>;
 
@@ -23,7 +23,8 @@ Result<NlRule> make_rule(const std::string& device, ctd_family family) {
   rtnl_rule_set_prio(rule.get(), kPreference);
   rtnl_rule_set_action(rule.get(), FR_ACT_PROHIBIT);
   rtnl_rule_set_protocol(rule.get(), kProtocol);
-  if (const int error = rtnl_rule_set_iif(rule.get(), device.c_str())) return fail_nl(error, "routing rule for {}", device);
+  if (const int error = rtnl_rule_set_iif(rule.get(), device.c_str()))
+    return fail_nl(error, "routing rule for {}", device);
   return rule;
 }
 

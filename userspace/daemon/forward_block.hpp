@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What keeps the host's stack from forwarding inside addresses untranslated once nobody translates them: a routing policy
-// rule (`ip rule`) that prohibits what comes in by a device. What is for the host itself is decided before it.
+// What keeps the host's stack from forwarding inside addresses untranslated once nobody translates them: a routing
+// policy rule (`ip rule`) that prohibits what comes in by a device. What is for the host itself is decided before it.
 #pragma once
 
 #include <string>
