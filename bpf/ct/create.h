@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * ct(commit): a new connection. The record is complete before any tuple. With NAT the reply tuple goes in first (it
- * reserves the mapping) and the original last (the commit point). Without, the smaller of the two goes first, so that
- * two first packets in opposite directions cannot defeat each other.
+ * ct(commit): a new connection. The record is complete before any tuple; both are reserved before it is published, and
+ * a tuple of an unpublished record is a miss. Of the original and its plain inverse the smaller goes first, translated or
+ * not: two first packets in opposite directions then meet at the same tuple first and cannot defeat each other.
  */
 #ifndef CTD_CT_CREATE_H
 #define CTD_CT_CREATE_H
@@ -50,24 +50,18 @@ static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, const struc
 	conn->next_free = CTD_CONN_NONE;
 }
 
-static __always_inline int reserve_plain(struct ctd_conn *conn, u32 id)
+static __always_inline int reserve(u32 id, u32 dir)
 {
-	int reply_first = tuple_before(&conn->reply, &conn->orig);
-	long error = tuple_insert(id, reply_first ? CTD_DIR_REPLY : CTD_DIR_ORIG);
+	long error = tuple_insert(id, dir);
 
-	if (error)
-		return error == -E_EXIST ? CTD_DROP_CT_CLASH : CTD_DROP_CT_FULL;
-	error = tuple_insert(id, reply_first ? CTD_DIR_ORIG : CTD_DIR_REPLY);
-	if (error)
-		return error == -E_EXIST ? CTD_DROP_CT_CLASH : CTD_DROP_CT_FULL;
-	return CTD_DROP_NONE;
+	if (!error)
+		return CTD_DROP_NONE;
+	return error == -E_EXIST ? CTD_DROP_CT_CLASH : CTD_DROP_CT_FULL;
 }
 
-static __always_inline int reserve_nat(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port)
+static __always_inline int reserve_mapping(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port)
 {
 	struct ctd_nat_args *args = map_lookup(&ct_nat_args, &nat_id);
-	long error;
-	int reason;
 
 	if (!args)
 		return CTD_DROP_NAT_EXHAUSTED;
@@ -83,13 +77,20 @@ static __always_inline int reserve_nat(struct ctd_conn *conn, u32 id, u32 nat_id
 		if (addr_is_zero(&conn->reply.dst))
 			return CTD_DROP_NAT_NO_ADDRESS;
 	}
-	reason = nat_reserve(conn, id, args);
-	if (reason)
-		return reason;
-	error = tuple_insert(id, CTD_DIR_ORIG);
-	if (error)
-		return error == -E_EXIST ? CTD_DROP_CT_CLASH : CTD_DROP_CT_FULL;
-	return CTD_DROP_NONE;
+	return nat_reserve(conn, id, args);
+}
+
+/* Reserves both tuples, in the order that the head of this file explains. Answers a drop reason. */
+static __always_inline int reserve_both(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port)
+{
+	int orig_first = tuple_before(&conn->orig, &conn->reply);
+	int reason = orig_first ? reserve(id, CTD_DIR_ORIG) : CTD_DROP_NONE;
+
+	if (!reason)
+		reason = nat_id ? reserve_mapping(conn, id, nat_id, out_port) : reserve(id, CTD_DIR_REPLY);
+	if (!reason && !orig_first)
+		reason = reserve(id, CTD_DIR_ORIG);
+	return reason;
 }
 
 /* Without a copy of the tuple: the verifier of 6.1 counts the stack of all nested calls, and this is the deepest chain.
@@ -159,10 +160,8 @@ CTD_GLOBAL int conn_create(u32 nat_id)
 	conn_fill(conn, id, s);
 	if (!class_join(CTD_CLASS_UNANSWERED, id, CTD_CTL_SEQ(conn->ctl)))
 		reason = CTD_DROP_CT_FULL;
-	else if (nat_id)
-		reason = reserve_nat(conn, id, nat_id, s->key.key.out_port);
 	else
-		reason = reserve_plain(conn, id);
+		reason = reserve_both(conn, id, nat_id, s->key.key.out_port);
 	if (reason) {
 		conn_discard(rt, conn, id);
 		return reason;

@@ -70,6 +70,24 @@ static __always_inline void range_pick(struct ctd_addr *to, const struct ctd_nat
 }
 
 /*
+ * Is the reply tuple the original of a connection that another CPU is just making? That may be the same connection, seen
+ * from its other end: whether it is, shows when it is published.
+ */
+CTD_GLOBAL int reply_unborn(u32 id)
+{
+	struct ctd_conn *conn = conn_get(id);
+	struct ctd_tuple_ref *ref;
+
+	if (!conn)
+		return 0;
+	ref = tuple_ref(&conn->reply);
+	if (!ref || read_once(ref->dir) != CTD_DIR_ORIG)
+		return 0;
+	conn = conn_get(read_once(ref->conn));
+	return conn && CTD_CTL_LIFE(read_once(conn->ctl)) == CTD_CONN_BUSY;
+}
+
+/*
  * Sets the reply tuple's addresses and ports by `args` and inserts it. Answers a drop reason. For masquerade the caller
  * has set the address.
  */
@@ -105,6 +123,8 @@ static __always_inline int nat_reserve(struct ctd_conn *conn, u32 id, const stru
 			return CTD_DROP_NONE;
 		if (search.error != -E_EXIST)
 			return CTD_DROP_CT_FULL;
+		if (reply_unborn(id))
+			return CTD_DROP_CT_CLASH;
 		if (!has_ports(reply->proto))
 			return CTD_DROP_NAT_EXHAUSTED;
 	}
