@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * ct(commit): a new connection. The record is complete before any tuple; both are reserved before it is published, and
- * a tuple of an unpublished record is a miss. Of the original and its plain inverse the smaller goes first, translated or
- * not: two first packets in opposite directions then meet at the same tuple first and cannot defeat each other.
+ * a tuple of an unpublished record is a miss. Of the original and its plain inverse the smaller goes first, translated
+ * or not: two first packets in opposite directions then meet at the same tuple first and cannot defeat each other.
  */
 #ifndef CTD_CT_CREATE_H
 #define CTD_CT_CREATE_H

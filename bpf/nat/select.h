@@ -70,8 +70,8 @@ static __always_inline void range_pick(struct ctd_addr *to, const struct ctd_nat
 }
 
 /*
- * Is the reply tuple the original of a connection that another CPU is just making? That may be the same connection, seen
- * from its other end: whether it is, shows when it is published.
+ * Is the reply tuple the original of a connection that another CPU is just making? That may be the same connection,
+ * seen from its other end: whether it is, shows when it is published.
  */
 CTD_GLOBAL int reply_unborn(u32 id)
 {
