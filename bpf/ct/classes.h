@@ -58,7 +58,7 @@ CTD_GLOBAL int class_probe(u32 cls)
 		ring_push(c, (u32)value, (u32)(value >> 32));
 		return PROBE_KEPT;
 	}
-	return conn_kill(conn, (u32)value, ctl) ? PROBE_KILLED : PROBE_STALE;
+	return conn_kill(conn, (u32)value, ctl, CTD_END_EVICTED) ? PROBE_KILLED : PROBE_STALE;
 }
 
 /* A connection joins a class, and the oldest make room. 1 if the class is within its quota then. */

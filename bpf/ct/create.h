@@ -8,6 +8,7 @@
 #define CTD_CT_CREATE_H
 
 #include "ct/classes.h"
+#include "ct/expect.h"
 #include "ct/tcp.h"
 #include "ct/timeout.h"
 #include "nat/select.h"
@@ -29,13 +30,13 @@ static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, const struc
 	conn->state = 0;
 	if (conn->orig.proto == IPPROTO_TCP)
 		conn->state = (u8)tcp_next(CTD_TCP_NONE, CTD_DIR_ORIG, s->pkt.tcp_flags);
-	conn->timeout = timeout_of(conn->orig.proto, conn->state);
+	conn->timeout_policy = 0;
+	conn->timeout = timeout_of(conn->timeout_policy, conn->orig.proto, conn->state);
 	conn->last_seen[0] = (u32)now;
 	conn->last_seen[1] = 0;
 	conn->start = now;
 	conn->mark = 0;
 	conn->helper = 0;
-	conn->timeout_policy = 0;
 	__builtin_memset(conn->label, 0, sizeof(conn->label));
 	conn->master = CTD_CONN_NONE;
 	conn->master_seq = 0;
@@ -59,9 +60,11 @@ static __always_inline int reserve(u32 id, u32 dir)
 	return error == -E_EXIST ? CTD_DROP_CT_CLASH : CTD_DROP_CT_FULL;
 }
 
-static __always_inline int reserve_mapping(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port)
+/* expect: what an expectation asks for, which comes before the action's. */
+static __always_inline int reserve_mapping(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port,
+					   const struct ctd_nat_args *expect)
 {
-	struct ctd_nat_args *args = map_lookup(&ct_nat_args, &nat_id);
+	const struct ctd_nat_args *args = expect ? expect : map_lookup(&ct_nat_args, &nat_id);
 
 	if (!args)
 		return CTD_DROP_NAT_EXHAUSTED;
@@ -81,13 +84,15 @@ static __always_inline int reserve_mapping(struct ctd_conn *conn, u32 id, u32 na
 }
 
 /* Reserves both tuples, in the order that the head of this file explains. Answers a drop reason. */
-static __always_inline int reserve_both(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port)
+static __always_inline int reserve_both(struct ctd_conn *conn, u32 id, u32 nat_id, struct scratch *s)
 {
+	const struct ctd_nat_args *expect = expect_nat(s, conn);
 	int orig_first = tuple_before(&conn->orig, &conn->reply);
 	int reason = orig_first ? reserve(id, CTD_DIR_ORIG) : CTD_DROP_NONE;
 
 	if (!reason)
-		reason = nat_id ? reserve_mapping(conn, id, nat_id, out_port) : reserve(id, CTD_DIR_REPLY);
+		reason = nat_id || expect ? reserve_mapping(conn, id, nat_id, s->key.key.out_port, expect)
+					  : reserve(id, CTD_DIR_REPLY);
 	if (!reason && !orig_first)
 		reason = reserve(id, CTD_DIR_ORIG);
 	return reason;
@@ -113,9 +118,11 @@ static __always_inline void conn_publish(struct ctd_rt *rt, struct ctd_conn *con
 {
 	u32 seq = CTD_CTL_SEQ(conn->ctl);
 
-	conn->status = CTD_STATUS_CONFIRMED | nat_status(conn);
+	conn->status |= CTD_STATUS_CONFIRMED | nat_status(conn);
 	atomic_add(&rt->conns, 1);
 	check_set(id, (u32)now_jiffies() + conn->timeout);
+	event(id, conn->status & CTD_STATUS_EXPECTED ? CTD_EVENT_RELATED
+						     : CTD_EVENT_NEW); /* before anybody can change it */
 	mem_barrier();
 	write_once(conn->ctl, CTD_CTL(seq, CTD_CLASS_UNANSWERED, CTD_CONN_VALID));
 	s->ct.conn = id;
@@ -160,8 +167,12 @@ CTD_GLOBAL int conn_create(u32 nat_id)
 	conn_fill(conn, id, s);
 	if (!class_join(CTD_CLASS_UNANSWERED, id, CTD_CTL_SEQ(conn->ctl)))
 		reason = CTD_DROP_CT_FULL;
+	else if (s->ct.state & CTD_CS_REL && !expect_inherit(id))
+		reason = CTD_DROP_CT_CLASH;
 	else
-		reason = reserve_both(conn, id, nat_id, s->key.key.out_port);
+		reason = reserve_both(conn, id, nat_id, s);
+	if (!reason && !expect_use(s, conn))
+		reason = CTD_DROP_CT_CLASH;
 	if (reason) {
 		conn_discard(rt, conn, id);
 		return reason;

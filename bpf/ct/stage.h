@@ -9,6 +9,7 @@
 
 #include "ct/create.h"
 #include "ct/track.h"
+#include "ct/wait.h"
 #include "nat/nat.h"
 
 #define CLASH_RETRIES 4
@@ -16,6 +17,7 @@
 /* ct(commit,…) on a packet that has been looked up. */
 static __always_inline int ct_commit(struct scratch *s, const struct ctd_action_ct *act)
 {
+	u8 related = s->ct.state & CTD_CS_REL;
 	u16 zone = s->ct.zone;
 
 	for (int i = 0; i < CLASH_RETRIES; i++) {
@@ -27,6 +29,7 @@ static __always_inline int ct_commit(struct scratch *s, const struct ctd_action_
 		if (reason != CTD_DROP_CT_CLASH)
 			return reason;
 		/* Another CPU was first, or a dead connection had the tuple: look again. */
+		conn_wait();
 		__builtin_memset(&s->ct, 0, sizeof(s->ct));
 		reason = track(zone);
 		if (reason)
@@ -34,6 +37,8 @@ static __always_inline int ct_commit(struct scratch *s, const struct ctd_action_
 		/* Not what the flow committed any more: the rest of its actions would send it untranslated. */
 		if (s->ct.state & CTD_CS_INV)
 			return CTD_DROP_CT_INVALID;
+		if (related & ~s->ct.state)
+			return CTD_DROP_CT_CLASH; /* another connection was what is expected */
 	}
 	return s->ct.conn ? CTD_DROP_NONE : CTD_DROP_CT_CLASH;
 }

@@ -48,7 +48,7 @@ CTD_GLOBAL int sweep_due(u32 id, u32 now)
 			check_set(id, expires);
 			return 0;
 		}
-		if (!conn_make_dead(conn, ctl))
+		if (!conn_make_dead(conn, ctl, CTD_END_TIMEOUT))
 			return 0;
 		/* Credits what the fast path has seen meanwhile: that may be news. */
 		conn_drop_verdicts(id);

@@ -10,6 +10,7 @@
 
 #include "core/count.h"
 #include "core/hash.h"
+#include "ct/event.h"
 #include "ct/ids.h"
 
 #define E_EXIST 17 /* errno of an insertion with BPF_NOEXIST */
@@ -244,6 +245,9 @@ CTD_GLOBAL int conn_destroy(u32 id)
 	}
 	class_live(CTD_CTL_CLASS(ctl), -1);
 	atomic_add(&rt->conns, -1);
+	count_ended(read_once(conn->end_reason));
+	if (read_once(conn->status) & CTD_STATUS_CONFIRMED)
+		event(id, CTD_EVENT_DESTROY);
 	check = map_lookup(&ct_check, &id);
 	if (check)
 		write_once(*check, 0);
@@ -254,12 +258,15 @@ CTD_GLOBAL int conn_destroy(u32 id)
 	return 1;
 }
 
-/* Makes a connection dead if it is still as `ctl` says; 1 if it was this call that did. */
-static __always_inline int conn_make_dead(struct ctd_conn *conn, u32 ctl)
+/* Makes a connection dead if it is still as `ctl` says; 1 if it was this call that did. `why`: enum ctd_end_reason. */
+static __always_inline int conn_make_dead(struct ctd_conn *conn, u32 ctl, u8 why)
 {
 	u32 dead = CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_DEAD);
 
-	return CTD_CTL_LIFE(ctl) == CTD_CONN_VALID && atomic_cmpxchg(&conn->ctl, ctl, dead) == ctl;
+	if (CTD_CTL_LIFE(ctl) != CTD_CONN_VALID || atomic_cmpxchg(&conn->ctl, ctl, dead) != ctl)
+		return 0;
+	write_once(conn->end_reason, why);
+	return 1;
 }
 
 /*
@@ -277,9 +284,9 @@ static __always_inline int conn_reap(struct ctd_conn *conn, u32 id)
 	return conn_destroy(id);
 }
 
-static __always_inline int conn_kill(struct ctd_conn *conn, u32 id, u32 ctl)
+static __always_inline int conn_kill(struct ctd_conn *conn, u32 id, u32 ctl, u8 why)
 {
-	return conn_make_dead(conn, ctl) && conn_reap(conn, id);
+	return conn_make_dead(conn, ctl, why) && conn_reap(conn, id);
 }
 
 #endif

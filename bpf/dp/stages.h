@@ -183,6 +183,11 @@ static __always_inline int stage_ct(CTX *ctx)
 		return drop(s->pkt.port, CTD_DROP_POLICY);
 	recirc_id = action->ct.recirc_id;
 	reason = ct_run(ctx, s, action);
+	if (reason == CTD_DROP_CT_CLASH && s->ct.conn && !s->ct.nat_done) {
+		/* The connection ended under the packet, which is as it was: once more, from the look-up on. */
+		__builtin_memset(&s->ct, 0, sizeof(s->ct));
+		return go(ctx, s, GO(STAGE_CT));
+	}
 	if (reason)
 		return drop(s->pkt.port, reason);
 	key_set_ct(s);

@@ -3,6 +3,7 @@
 #include "host/tc.h"
 
 #include "ct/control.h"
+#include "ct/expect_control.h"
 #include "ct/timer.h"
 #include "dp/stages.h"
 
@@ -51,4 +52,22 @@ SEC("syscall")
 int ctd_credit(struct ctd_control *arg)
 {
 	return control_credit(arg);
+}
+
+SEC("syscall")
+int ctd_expect_add(struct ctd_expect_order *order)
+{
+	return control_expect_add(order);
+}
+
+SEC("syscall")
+int ctd_expect_remove(struct ctd_expect_order *order)
+{
+	return control_expect_remove(order);
+}
+
+SEC("syscall")
+int ctd_expect_sweep(struct ctd_expect_order *order)
+{
+	return control_expect_sweep(order);
 }

@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <ctd/abi/policy_defaults.h>
+
 #include "host/native.h"
 
 /* What only the BPF compiler understands or does not mind. */
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
 #pragma GCC diagnostic ignored "-Wshadow"
 #include "ct/control.h"
+#include "ct/expect_control.h"
 #include "ct/sweep.h"
 #include "dp/stages.h"
 
@@ -107,6 +110,7 @@ void native_reset(const struct native_options *options)
 	flow_index.max_entries = flows.max_entries = flow_slots;
 	native_kernel_reset(o->seed);
 	native_maps_reset();
+	native_rings_reset();
 	ctd_config = (struct ctd_config){
 		.seed = 0x5eed0000ull + o->seed,
 		.token = 0x746f6b656e000001ull,
@@ -117,6 +121,7 @@ void native_reset(const struct native_options *options)
 	};
 	memset(stages_missing, 0, sizeof(stages_missing));
 	classes_init(o, capacity, ring);
+	ctd_ct_policy_defaults(map_lookup(&ct_policies, &(u32){0}), 0);
 }
 
 void native_sweep_tick(void)
@@ -129,6 +134,19 @@ u64 native_flush(void)
 	struct ctd_control arg = {};
 
 	return control_flush(&arg) ? 0 : arg.count;
+}
+
+int native_expect(enum native_expect_order what, struct ctd_expect_order *order)
+{
+	switch (what) {
+		case NATIVE_EXPECT_ADD:
+			return control_expect_add(order);
+		case NATIVE_EXPECT_REMOVE:
+			return control_expect_remove(order);
+		case NATIVE_EXPECT_SWEEP:
+			break;
+	}
+	return control_expect_sweep(order);
 }
 
 u64 native_credit(void)

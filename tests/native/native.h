@@ -13,6 +13,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#include <ctd/abi/expect.h>
+
 #include "core/config.h"
 #include "core/scratch.h"
 
@@ -52,6 +54,11 @@ enum native_operation {
 void native_map_fail(struct native_map *map, unsigned operations, int error, u32 skip, u32 times);
 /* Each update and delete of any hash fails with this probability: per mille. For fuzzers. */
 void native_map_fail_randomly(u32 permille);
+
+/* Rings by their name. A ring has as much room as the kernel's: what is not read is lost when it is full. */
+struct native_ring *native_ring_find(const char *name);
+/* Takes the oldest record that is submitted; its size, 0 if there is none. `to` has room for `size` bytes. */
+u32 native_ring_read(struct native_ring *ring, void *to, u32 size);
 
 void native_set_cpu(u32 cpu); /* of the calling thread */
 void native_set_jiffies(u64 jiffies);
@@ -104,6 +111,12 @@ void native_sweep_tick(void);
 /* The control programs: connections marked dead, verdicts credited. */
 u64 native_flush(void);
 u64 native_credit(void);
+enum native_expect_order {
+	NATIVE_EXPECT_ADD,
+	NATIVE_EXPECT_REMOVE,
+	NATIVE_EXPECT_SWEEP,
+};
+int native_expect(enum native_expect_order what, struct ctd_expect_order *order);
 
 /* The TCP state machine alone: see bpf/ct/tcp.h. */
 u32 native_tcp_next(u32 state, u8 dir, u8 flags);

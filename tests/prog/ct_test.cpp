@@ -68,7 +68,7 @@ TEST_F(CtTest, TcpLife) {
   EXPECT_THAT(only_text(), StartsWith("tcp LAST_ACK "));
   server(kAck);
   EXPECT_THAT(only_text(), StartsWith("tcp TIME_WAIT "));
-  EXPECT_EQ(only().timeout, 120 * dp().meta().hz);
+  EXPECT_EQ(only().timeout, 240 * dp().meta().hz);
 
   out = client(kSyn);
   EXPECT_EQ(out.line, "tcp 10.0.2.1:40000 > 10.0.2.2:80") << "opens anew, with the same port";

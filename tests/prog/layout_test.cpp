@@ -10,6 +10,7 @@
 #include <ctd/abi/cache.h>
 #include <ctd/abi/ct.h>
 #include <ctd/abi/drop.h>
+#include <ctd/abi/expect.h>
 #include <ctd/abi/flow.h>
 #include <ctd/abi/meta.h>
 #include <ctd/abi/port.h>
@@ -90,6 +91,9 @@ std::vector<Layout> abi() {
           (ctd_conn, ctl, lock, id, status, orig, reply, state, tcp_last_dir, tcp_last_flags, timeout, last_seen, start,
            mark, helper, timeout_policy),
           (ctd_conn, label, master, master_seq, count, win, tcp_last_seq, tcp_last_ack, ring_pos, next_free, reserved)),
+      STRUCT2(ctd_expect, (ctd_expect, tag, id, master, master_seq, expires, flags, helper, kind, nat_sport, nat_dport),
+              (ctd_expect, pad, nat_src, nat_dst, pad2, tag_end)),
+      STRUCT(ctd_expect_order, key, expect, timeout, limit, count, error),
       STRUCT(ctd_class, head, tail, live, quota, size, base, pad),
 
       STRUCT(ctd_guard, in_port, vlan_tci, pkt_mark, eth_dst, eth_src, ip_tos, pad, mask),
@@ -128,8 +132,8 @@ std::vector<Layout> abi() {
 
       STRUCT(ctd_meta, magic, abi_version, seed, token, hz, conn_capacity, flow_capacity, tap_ifindex, rules, reserved),
       STRUCT2(ctd_rt,
-              (ctd_rt, version, mask_list, beat, daemon_beat, high_water, sweep_at, pad, free_head, conns, sweeps),
-              (ctd_rt, icmp_tokens, reserved)),
+              (ctd_rt, version, mask_list, beat, daemon_beat, high_water, sweep_at, event_mask, pad, free_head, conns),
+              (ctd_rt, sweeps, icmp_tokens, event_seq, events_lost, expects, expect_ids, reserved)),
       STRUCT(ctd_config, seed, token, hz, conn_capacity, tap_ifindex, icmp_rate),
       STRUCT(ctd_control, count),
       STRUCT(ctd_port, ifindex, flags, number, mtu, fast_zone, mac, pad, addr4, pad2, addr6, addr6_ll),

@@ -30,6 +30,9 @@ class FakeBackend : public ApiBackend {
     table.clear();
     return count;
   }
+  Result<std::shared_ptr<EventHub::Subscription>> subscribe(uint16_t wanted, EventHub::Filter filter) override {
+    return events.subscribe(wanted, std::move(filter));
+  }
   Result<std::vector<FlowInfo>> flows() override {
     return std::vector<FlowInfo>{
         {"recirc_id(0),in_port(1),eth_type(0x0800),ipv4(frag=no)", "ct(zone=0,nat),recirc(0x1)", 11, 2304, 0.12, 0},
@@ -65,6 +68,7 @@ class FakeBackend : public ApiBackend {
   }
 
   FakeTable table;
+  EventHub events;
   std::atomic<bool> broken = false;
   std::atomic<int> credits = 0;
   std::atomic<int> shutdowns = 0;

@@ -14,6 +14,8 @@
 #include "cli/conntrack.hpp"
 #include "cli/output.hpp"
 #include "cli/show.hpp"
+#include "cli/watch.hpp"
+#include "lib/event_json.hpp"
 #include "lib/rundir.hpp"
 
 namespace ctd {
@@ -27,6 +29,7 @@ struct Options {
   std::string instance = kDefaultInstance;
   std::string format;
   bool all = false;
+  WatchOptions watch;
 };
 
 using Command = std::function<Result<>(const Options&, const Client&, Output&)>;
@@ -72,6 +75,12 @@ Result<> conntrack_flush(const Options&, const Client& client, Output& out) {
   return out.write(fmt::format("{} connection{} deleted\n", deleted, deleted == 1 ? "" : "s"));
 }
 
+Result<> conntrack_watch(const Options& options, const Client& client, Output& out) {
+  WatchOptions watch = options.watch;
+  watch.format = options.format.empty() ? "text" : options.format;
+  return watch_events(client, watch, out);
+}
+
 Result<> shutdown(const Options& options, const Client& client, Output& out) {
   CTD_TRY(client.shutdown(kShutdownPatience));
   return out.write(fmt::format("ctd instance \"{}\" is shut down\n", options.instance));
@@ -96,6 +105,15 @@ class CommandLine {
     verb(conntrack, "dump", "List all connections", {"table", "json", "ndjson"}, conntrack_dump);
     verb(conntrack, "count", "How many connections there are", {}, conntrack_count);
     verb(conntrack, "flush", "Delete all connections", {}, conntrack_flush);
+    CLI::App& watch = verb(conntrack, "watch", "Show connections as they begin, change and end, until Ctrl-C",
+                           {"text", "json", "ndjson"}, conntrack_watch);
+    watch.add_option("--events", options_.watch.events, "Only these: new, update, destroy, or single changes")
+        ->type_name("NAME,…")
+        ->check([](const std::string& names) {
+          const auto bits = parse_events(names);
+          return bits ? std::string() : bits.error().message();
+        });
+    watch.add_flag("--timestamp", options_.watch.timestamp, "When it happened, in front of each line (text)");
     verb(noun("flow", "The datapath's flows"), "dump", "List the flows", {"dpctl", "json"},
          show_command("/v1/flows", show_flows));
     verb(noun("rule", "The daemon's rules"), "dump", "List the rules", {"ofctl", "json"},

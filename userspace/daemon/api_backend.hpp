@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include <ctd/abi/port.h>
 #include <nlohmann/json.hpp>
 
+#include "daemon/event_hub.hpp"
 #include "lib/conn_table.hpp"
 #include "lib/result.hpp"
 #include "lib/time.hpp"
@@ -61,6 +63,9 @@ class ApiBackend {
   virtual Result<> credit_counters() = 0;
   // Deletes all connections; returns how many.
   virtual Result<uint64_t> flush() = 0;
+
+  // wanted: enum ctd_event_bit.
+  virtual Result<std::shared_ptr<EventHub::Subscription>> subscribe(uint16_t wanted, EventHub::Filter filter) = 0;
 
   virtual Result<std::vector<FlowInfo>> flows() = 0;
   virtual Result<std::vector<RuleInfo>> rules() = 0;

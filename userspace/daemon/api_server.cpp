@@ -16,11 +16,14 @@
 #include <unistd.h>
 
 #include "daemon/api.hpp"
+#include "daemon/api_events.hpp"
 #include "daemon/api_http.hpp"
 #include "daemon/api_json.hpp"
 #include "daemon/api_socket.hpp"
 #include "daemon/metrics.hpp"
+#include "lib/conn_filter.hpp"
 #include "lib/conn_json.hpp"
+#include "lib/event_json.hpp"
 #include "lib/rundir.hpp"
 
 namespace ctd {
@@ -33,7 +36,10 @@ using httplib::Response;
 constexpr char kJson[] = "application/json";
 constexpr char kNdjson[] = "application/x-ndjson";
 
-constexpr std::size_t kThreads = 8;  // answers under way at a time, standing pagers included
+constexpr char kEvents[] = "/v1/conntrack/events";
+
+// Answers under way at a time: standing pagers, and readers of events, who never take the last ones.
+constexpr std::size_t kThreads = 8 + EventHub::kMaxSubscribers;
 
 std::string to_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
@@ -85,6 +91,7 @@ class ApiServer::Impl {
   Result<> dump(Response& response);
   Result<> count(Response& response);
   Result<> flush(Response& response);
+  void events(const Request& request, Response& response);
   Result<> flows(Response& response);
   Result<> rules(Response& response);
   Result<> ports(Response& response);
@@ -101,6 +108,7 @@ class ApiServer::Impl {
   std::string path_;
   struct stat socket_{};  // as we made it
   bool bound_ = false;
+  EventStreams streams_;
   HttpServer server_;
   std::promise<void> serving_;
   std::thread thread_;
@@ -113,7 +121,7 @@ void ApiServer::Impl::set_up() {
     return new httplib::ThreadPool(kThreads);
   };
   server_.set_pre_routing_handler([](const Request& request, Response& response) {
-    if (request.params.empty()) return httplib::Server::HandlerResponse::Unhandled;
+    if (request.params.empty() || request.path == kEvents) return httplib::Server::HandlerResponse::Unhandled;
     answer_error(response, 400,
                  fmt::format("{}: unknown parameter \"{}\": this version takes none", request.path,
                              request.params.begin()->first));
@@ -141,6 +149,7 @@ void ApiServer::Impl::add_routes() {
   server_.Get("/v1/conntrack", handler(&Impl::dump));
   server_.Get("/v1/conntrack/count", handler(&Impl::count));
   server_.Delete("/v1/conntrack", handler(&Impl::flush));
+  server_.Get(kEvents, [this](const Request& request, Response& response) { events(request, response); });
   server_.Get("/v1/flows", handler(&Impl::flows));
   server_.Get("/v1/rules", handler(&Impl::rules));
   server_.Get("/v1/ports", handler(&Impl::ports));
@@ -189,6 +198,7 @@ void ApiServer::Impl::serve() {
 
 ApiServer::Impl::~Impl() {
   if (thread_.joinable()) {
+    streams_.stop();
     server_.stop();
     thread_.join();
   }
@@ -232,6 +242,38 @@ Result<> ApiServer::Impl::count(Response& response) {
 Result<> ApiServer::Impl::flush(Response& response) {
   answer(response, {{"deleted", CTD_TRY(backend_.flush())}});
   return {};
+}
+
+void ApiServer::Impl::events(const Request& request, Response& response) {
+  uint16_t wanted = CTD_EVENT_ALL;
+  std::vector<ConnFilter::Term> terms;
+  for (const auto& [name, value] : request.params) {
+    if (name != "events") {
+      terms.push_back({name, value});
+      continue;
+    }
+    const auto bits = parse_events(value);
+    if (!bits) return answer_error(response, 400, bits.error().message());
+    wanted = *bits;
+  }
+  const auto filter = ConnFilter::make(terms);
+  if (!filter) return answer_error(response, 400, filter.error().message());
+  const auto clock = [this] {
+    const std::lock_guard lock(backend_mutex_);
+    return backend_.clock();
+  };
+  const auto now = clock();
+  if (!now) return answer_error(response, 500, now.error().message());
+  EventHub::Filter matches;
+  if (!filter->empty())
+    matches = [filter = *filter, hz = now->hz](const ctd_event& event) {
+      return filter.matches(event.conn, {.jiffies = event.time, .hz = hz, .wall = {}});
+    };
+  auto subscription = backend_.subscribe(wanted, std::move(matches));
+  if (!subscription) return answer_error(response, 503, subscription.error().message());
+  auto stream = std::make_shared<EventStream>(streams_, std::move(subscription).value(), *now, clock,
+                                              EventStream::Origin{host_name(), options_.instance});
+  stream_pieces(response, kNdjson, [stream](fmt::memory_buffer& piece) { return stream->next(piece); });
 }
 
 Result<> ApiServer::Impl::flows(Response& response) {

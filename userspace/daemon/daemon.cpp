@@ -56,6 +56,7 @@ Result<> Daemon::open_datapath() {
                                 .flow_capacity = config_.flow_capacity,
                                 .tap_ifindex = tap_->ifindex()},
                                *clock_));
+  event_reader_ = CTD_TRY(EventReader::start(dp_->map("ct_events"), dp_->rt(), events_));
   return {};
 }
 
@@ -248,6 +249,7 @@ Result<> Daemon::remove_all() {
   if (ports_) CTD_TRY(ports_->detach_all());
   CTD_TRY(detach_tap());
   flows_.reset();
+  event_reader_.reset();
   dp_.reset();
   CTD_TRY(remove_pin_folder(pins_));
   CTD_TRY(Tap::remove(tap_->name()));

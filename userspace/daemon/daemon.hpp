@@ -12,6 +12,8 @@
 #include "daemon/api_backend.hpp"
 #include "daemon/config.hpp"
 #include "daemon/datapath.hpp"
+#include "daemon/event_hub.hpp"
+#include "daemon/event_reader.hpp"
 #include "daemon/flow_table.hpp"
 #include "daemon/instance_lock.hpp"
 #include "daemon/kernel_clock.hpp"
@@ -52,6 +54,7 @@ class Daemon final : public ApiBackend {
   Result<KernelClock> clock() override;
   Result<> credit_counters() override;
   Result<uint64_t> flush() override;
+  Result<std::shared_ptr<EventHub::Subscription>> subscribe(uint16_t wanted, EventHub::Filter filter) override;
   Result<std::vector<FlowInfo>> flows() override;
   Result<std::vector<RuleInfo>> rules() override;
   Result<std::vector<PortInfo>> ports() override;
@@ -80,6 +83,8 @@ class Daemon final : public ApiBackend {
   std::optional<JiffiesClock> clock_;
   std::string pins_;
   std::unique_ptr<Datapath> dp_;
+  EventHub events_;
+  std::unique_ptr<EventReader> event_reader_;
   std::optional<Ports> ports_;
   std::optional<RuleSet> rules_;
   bool rules_changed_ = false;  // since the daemon before

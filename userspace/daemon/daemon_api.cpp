@@ -34,6 +34,10 @@ Result<> Daemon::credit_counters() { return dp_->credit(); }
 
 Result<uint64_t> Daemon::flush() { return CTD_TRY(dp_->flush()); }
 
+Result<std::shared_ptr<EventHub::Subscription>> Daemon::subscribe(uint16_t wanted, EventHub::Filter filter) {
+  return events_.subscribe(wanted, std::move(filter));
+}
+
 Result<std::vector<FlowInfo>> Daemon::flows() {
   CTD_TRY(dp_->credit());
   const u64 now = CTD_TRY(clock_->now());

@@ -11,6 +11,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <ctd/abi/cache.h>
+#include <ctd/abi/policy_defaults.h>
 #include <sys/random.h>
 
 #include "datapath.skel.h"
@@ -204,6 +205,9 @@ Result<> Datapath::fill_new_maps() const {
     value.base = has_ring ? cls * sizes.ring : 0;
     CTD_TRY(map_set(*this, "ct_class", cls, value));
   }
+  ctd_ct_policy policy{};
+  ctd_ct_policy_defaults(&policy, 0);
+  CTD_TRY(map_set(*this, "ct_policies", u32{0}, policy));
   // Entry 0: what every verdict compares.
   ctd_guard guard{};
   guard.in_port = 0xffff;

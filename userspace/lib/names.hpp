@@ -42,7 +42,9 @@ struct NameAndText {
   std::string_view name;  // "ct_full"
   std::string_view text;  // one line for people
 };
-std::span<const NameAndText> drop_reasons();  // index: enum ctd_drop_reason
-std::span<const NameAndText> counters();      // index: enum ctd_counter
+std::span<const NameAndText> drop_reasons();     // index: enum ctd_drop_reason
+std::span<const NameAndText> counters();         // index: enum ctd_counter
+std::span<const NameAndText> end_reasons();      // index: enum ctd_end_reason
+std::span<const NameAndText> invalid_reasons();  // index: enum ctd_invalid_reason
 
 }  // namespace ctd

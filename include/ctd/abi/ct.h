@@ -89,34 +89,174 @@ enum ctd_status {
 #undef X
 };
 
-/* Protocol states; TCP's are the kernel's, in its order. Each protocol has its own numbering. */
-#define CTD_TCP_STATES(X)    \
-	X(NONE, 10)          \
-	X(SYN_SENT, 120)     \
-	X(SYN_RECV, 60)      \
-	X(ESTABLISHED, 7440) \
-	X(FIN_WAIT, 240)     \
-	X(CLOSE_WAIT, 240)   \
-	X(LAST_ACK, 30)      \
-	X(TIME_WAIT, 120)    \
-	X(CLOSE, 10)         \
-	X(SYN_SENT2, 120)
+/*
+ * Protocol states, each protocol with its own numbering, with their default timeouts in seconds: ctd's own, which meet
+ * RFC 4787, RFC 5382 and RFC 5508, and those of the preset `linux` (nf_conntrack's). TCP's, SCTP's and DCCP's states
+ * are the kernel's, in its order.
+ */
+#define CTD_TCP_STATES(X)            \
+	X(NONE, 10, 10)              \
+	X(SYN_SENT, 240, 120)        \
+	X(SYN_RECV, 240, 60)         \
+	X(ESTABLISHED, 7440, 432000) \
+	X(FIN_WAIT, 240, 120)        \
+	X(CLOSE_WAIT, 240, 60)       \
+	X(LAST_ACK, 240, 30)         \
+	X(TIME_WAIT, 240, 120)       \
+	X(CLOSE, 10, 10)             \
+	X(SYN_SENT2, 240, 120)
 enum ctd_tcp_state {
-#define X(name, timeout_s) CTD_TCP_##name,
+#define X(name, timeout_s, linux_s) CTD_TCP_##name,
 	CTD_TCP_STATES(X)
 #undef X
 	CTD_TCP_STATE_COUNT,
 };
-/* UDP, ICMP and all others. */
+/* UDP, UDP-Lite, GRE, ICMP and all others. */
 #define CTD_OTHER_STATES(X) \
-	X(UNREPLIED, 120)   \
-	X(REPLIED, 120)
+	X(UNREPLIED)        \
+	X(REPLIED)
 enum ctd_other_state {
-#define X(name, timeout_s) CTD_OTHER_##name,
+#define X(name) CTD_OTHER_##name,
 	CTD_OTHER_STATES(X)
 #undef X
 	CTD_OTHER_STATE_COUNT,
 };
+#define CTD_SCTP_STATES(X)         \
+	X(NONE, 10, 10)            \
+	X(CLOSED, 10, 10)          \
+	X(COOKIE_WAIT, 3, 3)       \
+	X(COOKIE_ECHOED, 3, 3)     \
+	X(ESTABLISHED, 7440, 210)  \
+	X(SHUTDOWN_SENT, 3, 3)     \
+	X(SHUTDOWN_RECD, 3, 3)     \
+	X(SHUTDOWN_ACK_SENT, 3, 3) \
+	X(HEARTBEAT_SENT, 30, 30)
+enum ctd_sctp_state {
+#define X(name, timeout_s, linux_s) CTD_SCTP_##name,
+	CTD_SCTP_STATES(X)
+#undef X
+	CTD_SCTP_STATE_COUNT,
+};
+#define CTD_DCCP_STATES(X)    \
+	X(NONE, 10, 10)       \
+	X(REQUEST, 240, 240)  \
+	X(RESPOND, 480, 480)  \
+	X(PARTOPEN, 480, 480) \
+	X(OPEN, 43200, 43200) \
+	X(CLOSEREQ, 64, 64)   \
+	X(CLOSING, 64, 64)    \
+	X(TIMEWAIT, 240, 240)
+enum ctd_dccp_state {
+#define X(name, timeout_s, linux_s) CTD_DCCP_##name,
+	CTD_DCCP_STATES(X)
+#undef X
+	CTD_DCCP_STATE_COUNT,
+};
+
+/*
+ * Places of a policy's timeouts: the protocol's base plus its state. TCP has two more that cap the state's own, as in
+ * the kernel: after `tcp_max_retrans` retransmissions, and while data is unacknowledged.
+ */
+enum ctd_timeout_base {
+	CTD_TIMEOUT_TCP = 0,
+	CTD_TIMEOUT_TCP_RETRANS = 10,
+	CTD_TIMEOUT_TCP_UNACK = 11,
+	CTD_TIMEOUT_UDP = 16,
+	CTD_TIMEOUT_UDPLITE = 20,
+	CTD_TIMEOUT_ICMP = 24,
+	CTD_TIMEOUT_ICMPV6 = 28,
+	CTD_TIMEOUT_GRE = 32,
+	CTD_TIMEOUT_GENERIC = 36,
+	CTD_TIMEOUT_SCTP = 40,
+	CTD_TIMEOUT_DCCP = 50,
+	CTD_TIMEOUT_COUNT = 64,
+};
+/* Of the protocols with the two states UNREPLIED and REPLIED: base, name, own and linux's, for both states each. */
+#define CTD_OTHER_TIMEOUTS(X)                  \
+	X(UDP, udp, 120, 120, 30, 120)         \
+	X(UDPLITE, udplite, 120, 120, 30, 120) \
+	X(ICMP, icmp, 60, 60, 30, 30)          \
+	X(ICMPV6, icmpv6, 60, 60, 30, 30)      \
+	X(GRE, gre, 30, 180, 30, 180)          \
+	X(GENERIC, generic, 600, 600, 600, 600)
+#define CTD_TCP_RETRANS_S 300
+#define CTD_TCP_UNACK_S 300
+
+enum ctd_ct_policy_flag {
+	CTD_CTP_LIBERAL = 0x01,   /* windows are kept but nothing is invalid by them, RST aside */
+	CTD_CTP_NO_PICKUP = 0x02, /* a TCP connection begins with a SYN only */
+};
+
+/*
+ * Map `ct_policies`: array; how the connections of a zone or of a ct() action are kept. Index 0 is everybody's who
+ * names no other. Written by the daemon.
+ */
+struct ctd_ct_policy {
+	u32 timeout_s[CTD_TIMEOUT_COUNT]; /* seconds by enum ctd_timeout_base; 0: policy 0's, there: the default */
+	u32 flags;                        /* enum ctd_ct_policy_flag */
+	u32 tcp_max_retrans;              /* 0: 3, as in the kernel */
+	u8 reserved[24];
+};
+CTD_ASSERT_SIZE(struct ctd_ct_policy, 288);
+#define CTD_MAX_CT_POLICIES 256u
+
+/* Map `ct_zones`: array, index = zone. `limit` and `policy` are the daemon's, `count` is written by BPF only. */
+struct ctd_zone {
+	u32 limit; /* connections at most, 0: no limit */
+	s32 count; /* connections now */
+	u16 policy;
+	u16 pad;
+	u32 reserved;
+};
+CTD_ASSERT_SIZE(struct ctd_zone, 16);
+
+/* Why a connection ended; the names are those of events and of statistics. */
+#define CTD_END_REASONS(X)                                                   \
+	X(NONE, none, "not ended")                                           \
+	X(TIMEOUT, timeout, "idle for longer than its timeout")              \
+	X(DELETED, deleted, "deleted by the operator")                       \
+	X(FLUSHED, flushed, "ended by a flush, or by a change of the rules") \
+	X(EVICTED, evicted, "made room for another one of its class")        \
+	X(REOPENED, reopened, "its endpoints opened a new one")              \
+	X(FORCED, forced, "a ct(force) began another one with its tuple")
+enum ctd_end_reason {
+#define X(id, name, text) CTD_END_##id,
+	CTD_END_REASONS(X)
+#undef X
+	CTD_END_COUNT,
+};
+
+/* Why a packet was found invalid: it goes on with `inv`, and has changed nothing. */
+#define CTD_INVALID_REASONS(X)                                                                 \
+	X(NONE, none, "not invalid")                                                           \
+	X(UNTRACKABLE, untrackable, "its layer 4 header is missing, short or contradictory")   \
+	X(TCP_FLAGS, tcp_flags, "TCP flags that no TCP sends")                                 \
+	X(TCP_STATE, tcp_state, "a TCP segment that its connection's state does not allow")    \
+	X(TCP_WINDOW, tcp_window, "a TCP segment outside of its connection's window")          \
+	X(TCP_RST, tcp_rst, "a TCP RST that is not exact (RFC 5961)")                          \
+	X(TCP_PICKUP, tcp_pickup, "no connection, and TCP may not begin with this segment")    \
+	X(ICMP_QUERY, icmp_query, "an ICMP answer that nobody asked for")                      \
+	X(ICMP_ERROR, icmp_error, "an ICMP error that quotes no known connection")             \
+	X(SCTP_STATE, sctp_state, "an SCTP chunk that the association's state does not allow") \
+	X(SCTP_TAG, sctp_tag, "a wrong SCTP verification tag")                                 \
+	X(DCCP_STATE, dccp_state, "a DCCP packet that its connection's state does not allow")
+enum ctd_invalid_reason {
+#define X(id, name, text) CTD_INVALID_##id,
+	CTD_INVALID_REASONS(X)
+#undef X
+	CTD_INVALID_COUNT,
+};
+
+/* Map `ct_stats`: per-CPU array of one. Written by BPF, read by userspace. */
+#define CTD_INVALID_MAX 32
+#define CTD_END_MAX 16
+struct ctd_ct_stats {
+	u64 invalid[CTD_INVALID_MAX]; /* packets, by enum ctd_invalid_reason */
+	u64 ended[CTD_END_MAX];       /* connections, by enum ctd_end_reason */
+	u64 reserved[16];
+};
+CTD_ASSERT(CTD_INVALID_COUNT <= CTD_INVALID_MAX && CTD_END_COUNT <= CTD_END_MAX);
+CTD_ASSERT_SIZE(struct ctd_ct_stats, 512);
 
 /* `ct_state` of a packet: the bits and names of OpenFlow's ct_state in Open vSwitch. */
 #define CTD_CT_STATES(X)      \
@@ -136,14 +276,39 @@ enum ctd_ct_state {
 
 /* TCP window of what one direction sent, as in the kernel's struct ip_ct_tcp_state. Sequence numbers in host order. */
 struct ctd_tcp_window {
-	u32 end;
-	u32 max_end;
-	u32 max_win;
+	u32 end;     /* highest sequence number sent, plus one */
+	u32 max_end; /* highest acknowledged by the peer plus its window: what may be sent */
+	u32 max_win; /* largest window advertised, scaled */
 	u8 scale;
-	u8 flags;
+	u8 flags; /* enum ctd_tcp_window_flag */
 	u16 pad;
 };
 CTD_ASSERT_SIZE(struct ctd_tcp_window, 16);
+enum ctd_tcp_window_flag {
+	CTD_TCPW_SCALE = 0x01,     /* offered window scaling */
+	CTD_TCPW_SACK = 0x02,      /* may send SACK blocks */
+	CTD_TCPW_FIN = 0x04,       /* has sent its FIN */
+	CTD_TCPW_LIBERAL = 0x08,   /* nothing is invalid by the window */
+	CTD_TCPW_UNACKED = 0x10,   /* data that the peer has not acknowledged */
+	CTD_TCPW_MAXACK = 0x20,    /* the peer has acknowledged something: an exact RST can be told */
+	CTD_TCPW_CHALLENGE = 0x40, /* a challenge ACK may follow */
+};
+/* The first association's tags in each direction, as on the wire. */
+struct ctd_sctp_track {
+	be32 vtag[2];
+	u8 flags;
+	u8 pad[3];
+	u32 reserved[5];
+};
+CTD_ASSERT_SIZE(struct ctd_sctp_track, 32);
+struct ctd_dccp_track {
+	u64 handshake_seq;
+	u8 role[2]; /* by direction: 0 client, 1 server */
+	u8 last_type;
+	u8 last_dir;
+	u32 reserved[5];
+};
+CTD_ASSERT_SIZE(struct ctd_dccp_track, 32);
 
 struct ctd_dir_count {
 	u64 packets;
@@ -175,12 +340,23 @@ struct ctd_conn {
 	u8 label[16];
 	u32 master; /* connection id of the expecting connection, CTD_CONN_NONE if none */
 	u32 master_seq;
-	struct ctd_tcp_window win[2];
+	union {
+		struct ctd_tcp_window win[2];
+		struct ctd_sctp_track sctp;
+		struct ctd_dccp_track dccp;
+	};
 	u32 tcp_last_seq; /* host order, of the last packet that matters to the state */
 	u32 tcp_last_ack;
-	u32 ring_pos;  /* while free: next chain of the free list */
-	u32 next_free; /* while free: next id of the chain */
-	u8 reserved[24];
+	u32 ring_pos;     /* while free: next chain of the free list */
+	u32 next_free;    /* while free: next id of the chain */
+	u32 tcp_last_end; /* of the last segment with data: sequence number after it */
+	u16 tcp_last_win; /* as on the wire */
+	u8 tcp_retrans;   /* the last segment again, so many times */
+	u8 end_reason;    /* enum ctd_end_reason, once dead */
+	u16 event_mask;   /* events that are of interest: enum ctd_event_bit; 0: all */
+	u16 pad;
+	u32 source; /* its place among the sources of its class, 0 none */
+	u8 reserved[8];
 };
 CTD_ASSERT_OFFSET(struct ctd_conn, last_seen, 16);
 CTD_ASSERT_OFFSET(struct ctd_conn, count, 32);

@@ -10,7 +10,7 @@
  * Raised with every change of a layout or meaning in include/ctd/abi or of the stages' shared state. Pinned maps of
  * another version are refused: equal sizes with another layout are accepted silently by the kernel.
  */
-#define CTD_ABI_VERSION 1u
+#define CTD_ABI_VERSION 2u
 
 /* Map `ctd_meta`: array of one. Written once, when the instance is made; pinned. */
 struct ctd_meta {
@@ -35,12 +35,17 @@ struct ctd_rt {
 	u32 daemon_beat; /* jiffies (low word) when the daemon last said that it reads the tap. Daemon */
 	u32 high_water;  /* connection ids handed out so far: 1..high_water. BPF */
 	u32 sweep_at;    /* next id to look at. BPF timer */
-	u32 pad[2];
+	u32 event_mask;  /* events that somebody reads, enum ctd_event_bit. Daemon */
+	u32 pad;
 	u64 free_head;   /* free list of ids: (tag << 32) | first id. BPF */
 	s64 conns;       /* connections alive. BPF */
 	u64 sweeps;      /* whole rounds. BPF timer */
 	u64 icmp_tokens; /* token bucket of ICMP errors: (jiffies << 32) | tokens. BPF */
-	u8 reserved[64];
+	u64 event_seq;   /* events so far, lost ones included. BPF */
+	u64 events_lost; /* of these: the ring was full. BPF */
+	s32 expects;     /* expectations there are. BPF */
+	u32 expect_ids;  /* and ever were. BPF */
+	u8 reserved[40];
 };
 CTD_ASSERT_SIZE(struct ctd_rt, 128);
 
