@@ -7,10 +7,15 @@
 #include "ct/table.h"
 #include "ct/timeout.h"
 
-static __always_inline void conn_refresh(struct ctd_conn *conn, u8 dir, u32 bytes)
+static __always_inline void conn_count(struct ctd_conn *conn, u8 dir, u32 bytes)
 {
 	atomic_add(&conn->count[dir & 1].packets, 1);
 	atomic_add(&conn->count[dir & 1].bytes, bytes);
+}
+
+static __always_inline void conn_refresh(struct ctd_conn *conn, u8 dir, u32 bytes)
+{
+	conn_count(conn, dir, bytes);
 	write_once(conn->last_seen[dir & 1], (u32)now_jiffies());
 }
 
@@ -21,13 +26,15 @@ static __always_inline void conn_set_timeout(struct ctd_conn *conn, u32 id, u32 
 
 	write_once(conn->timeout, timeout);
 	if (timeout < old)
-		check_set(id, (u32)now_jiffies() + timeout);
+		check_by(id, (u32)now_jiffies() + timeout);
 }
 
 /* What a tracker answers. */
 enum track_result {
 	TRACK_OK,
+	TRACK_PASSED,       /* goes on with its connection, but does not keep it alive and is not counted */
 	TRACK_REOPEN,       /* the old connection is over: a new one begins */
+	TRACK_QUIET,        /* passes, but does not keep the connection alive */
 	TRACK_BUSY,         /* the record stayed locked: the packet goes on by what is known */
 	TRACK_INVALID_BASE, /* and above: invalid, by enum ctd_invalid_reason */
 };

@@ -33,9 +33,11 @@ static __always_inline u32 timeout_base(u8 proto)
 /* What a connection's policy says. Policy 0 is filled in by the daemon from its configuration and the defaults. */
 static __always_inline u32 timeout_of(u32 policy, u8 proto, u8 state)
 {
-	u32 slot = (timeout_base(proto) + state) & (CTD_TIMEOUT_COUNT - 1), zero = 0, s = 0;
+	u32 slot = timeout_base(proto) + state, zero = 0, s = 0;
 	struct ctd_ct_policy *p = map_lookup(&ct_policies, &policy);
 
+	value_barrier(slot); /* else the bound is folded away where the state is a constant */
+	slot &= CTD_TIMEOUT_COUNT - 1;
 	if (p)
 		s = p->timeout_s[slot];
 	if (!s) {

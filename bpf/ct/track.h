@@ -7,21 +7,16 @@
 #ifndef CTD_CT_TRACK_H
 #define CTD_CT_TRACK_H
 
-#include "ct/expect.h"
 #include "ct/related.h"
 #include "ct/track_other.h"
 #include "ct/track_tcp.h"
 
 /* May a connection begin with this packet? CTD_INVALID_NONE, or why not. */
-static __always_inline u32 opens_connection(const struct packet *pkt)
+static __always_inline u32 opens_connection(struct scratch *s)
 {
-	u8 proto = pkt->tuple.proto;
+	u32 zone = s->pkt.tuple.zone;
 
-	if (proto == IPPROTO_TCP)
-		return tcp_opens(pkt);
-	if (proto_is_icmp(proto) && !icmp_is_request(proto, pkt->icmp_type))
-		return CTD_INVALID_ICMP_QUERY;
-	return CTD_INVALID_NONE;
+	return s->pkt.tuple.proto == IPPROTO_TCP ? tcp_opens(&s->pkt, zone_policy(zone)) : other_opens(s);
 }
 
 /* May the fast path carry this connection? After a few packets, when its state does not change any more. */
@@ -37,39 +32,32 @@ static __always_inline u8 conn_settled(const struct ctd_conn *conn, const struct
 		return read_once(conn->state) == CTD_TCP_ESTABLISHED &&
 		       (read_once(conn->status) & CTD_STATUS_ASSURED) &&
 		       !(pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
-	return conn->orig.proto == IPPROTO_UDP;
-}
-
-/* As in Open vSwitch: all packets of an expected connection are related, and before the reply they are nothing else. */
-static __always_inline u8 known_state(u32 status, u8 dir)
-{
-	u8 related = status & CTD_STATUS_EXPECTED ? CTD_CS_REL : 0;
-
-	if (dir == CTD_DIR_REPLY)
-		return CTD_CS_TRK | CTD_CS_EST | CTD_CS_RPL | related;
-	if (status & CTD_STATUS_SEEN_REPLY)
-		return CTD_CS_TRK | CTD_CS_EST | related;
-	return CTD_CS_TRK | (related ? related : CTD_CS_NEW);
+	return conn->orig.proto == IPPROTO_UDP || conn->orig.proto == IPPROTO_UDPLITE;
 }
 
 static __always_inline int track_known(struct scratch *s, struct found *f)
 {
 	struct ctd_conn *conn = f->conn;
-	int result = TRACK_OK;
+	int result = conn->orig.proto == IPPROTO_TCP ? track_tcp(f) : other_update(f);
 
-	if (conn->orig.proto == IPPROTO_TCP)
-		result = track_tcp(f, &s->pkt);
 	if (result >= TRACK_INVALID_BASE || result == TRACK_REOPEN)
 		return result;
 	if (f->dir == CTD_DIR_REPLY && !(read_once(conn->status) & CTD_STATUS_SEEN_REPLY)) {
 		atomic_or(&conn->status, CTD_STATUS_SEEN_REPLY);
 		conn_promote(conn, f->id, &f->ctl, CTD_CLASS_ANSWERED);
 	}
-	if (conn->orig.proto != IPPROTO_TCP)
-		track_other(f);
-	conn_refresh(conn, f->dir, s->pkt.l3_len);
+	if (other_assured(s, conn))
+		conn_assure(conn, f->id, &f->ctl);
+	if (result == TRACK_QUIET)
+		conn_count(conn, f->dir, s->pkt.l3_len);
+	else if (result != TRACK_PASSED)
+		conn_refresh(conn, f->dir, s->pkt.l3_len);
 
-	s->ct.state = known_state(read_once(conn->status), f->dir);
+	s->ct.state = CTD_CS_TRK;
+	if (f->dir == CTD_DIR_REPLY)
+		s->ct.state |= CTD_CS_EST | CTD_CS_RPL;
+	else
+		s->ct.state |= read_once(conn->status) & CTD_STATUS_SEEN_REPLY ? CTD_CS_EST : CTD_CS_NEW;
 	s->settle = result == TRACK_OK && conn_settled(conn, &s->pkt, f->dir);
 	return result;
 }
@@ -77,13 +65,11 @@ static __always_inline int track_known(struct scratch *s, struct found *f)
 /* Nobody has this tuple: a new connection, or invalid. */
 static __always_inline int track_miss(struct scratch *s)
 {
-	u32 why = opens_connection(&s->pkt);
+	u32 why = opens_connection(s);
 
 	s->ct.conn = CTD_CONN_NONE;
 	s->ct.dir = CTD_DIR_ORIG;
 	s->ct.state = CTD_CS_TRK | CTD_CS_NEW;
-	if (!why && expected())
-		s->ct.state |= CTD_CS_REL;
 	return why ? TRACK_INVALID_BASE + (int)why : TRACK_OK;
 }
 
@@ -112,6 +98,20 @@ static __always_inline int track_packet(struct scratch *s, struct found *f)
 	return result;
 }
 
+/* What is no connection's. As in Open vSwitch, neighbour discovery and MLD are `inv`, too; they are counted apart. */
+static __always_inline int track_never(const struct packet *pkt)
+{
+	if (pkt->tuple.proto == IPPROTO_ICMPV6 && icmp6_is_link(pkt->icmp_type))
+		return TRACK_INVALID(UNTRACKED);
+	return TRACK_INVALID(UNTRACKABLE);
+}
+
+/* Has the packet been through ct() in this zone? Its header may be translated by now: a look-up would miss. */
+static __always_inline int track_done(const struct scratch *s, u16 zone)
+{
+	return s->ct.state & CTD_CS_TRK && s->ct.zone == zone;
+}
+
 /*
  * Looks the packet up in `zone` and brings its connection up to date. Answers a drop reason, CTD_DROP_NONE if the
  * packet goes on; an invalid packet goes on with CTD_CS_INV and has changed nothing.
@@ -127,16 +127,17 @@ CTD_GLOBAL int track(u32 in_zone)
 		return CTD_DROP_NO_SCRATCH;
 	if (s->pkt.frag)
 		return CTD_DROP_FRAGMENT;
-	if (s->ct.state & CTD_CS_TRK && s->ct.zone == zone)
-		return CTD_DROP_NONE; /* the header may be translated by now: another look-up would miss */
+	if (track_done(s, zone))
+		return CTD_DROP_NONE;
 
 	__builtin_memset(&s->ct, 0, sizeof(s->ct));
 	s->ct.zone = zone;
 	s->settle = 0;
+	s->lookups++;
 	s->pkt.tuple.zone = zone;
 	s->ct.tuple = s->pkt.tuple;
 	if (s->pkt.flags & PACKET_UNTRACKABLE)
-		result = TRACK_INVALID(UNTRACKABLE);
+		result = track_never(&s->pkt);
 	else if (s->pkt.flags & PACKET_ICMP_ERROR)
 		result = track_related(s, zone);
 	else
@@ -148,6 +149,8 @@ CTD_GLOBAL int track(u32 in_zone)
 		s->ct.conn = CTD_CONN_NONE;
 		s->ct.state = CTD_CS_TRK | CTD_CS_INV;
 	}
+	if (s->lookups > 1)
+		s->settle = 0; /* a verdict is found by the header and zone of the first look-up */
 	return CTD_DROP_NONE;
 }
 

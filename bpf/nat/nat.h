@@ -34,11 +34,13 @@ static __always_inline int nat_related(CTX *ctx, struct scratch *s, const struct
 	const struct ctd_tuple *other = s->ct.dir ? &conn->orig : &conn->reply;
 	struct ctd_tuple outer = s->pkt.tuple;
 
+	/* Whoever follows it would talk past the translation. */
+	if (outer.proto == IPPROTO_ICMP && s->pkt.icmp_type == ICMP_REDIRECT)
+		return CTD_DROP_NAT_REDIRECT;
 	/* The quoted packet travelled the other way: there it had the other direction's tuple. */
 	if (rewrite_quoted(ctx, s, other))
 		return CTD_DROP_REWRITE;
-	if (addr_equal(&outer.dst, &in->dst))
-		outer.dst = other->src;
+	outer.dst = other->src;
 	/* Where the source is translated, a router on the way must not show its address either. */
 	if (!addr_equal(&in->src, &other->dst))
 		outer.src = other->dst;
@@ -61,7 +63,7 @@ static __always_inline int nat_apply(CTX *ctx, struct scratch *s)
 	if (!conn)
 		return CTD_DROP_CT_CLASH;
 	translated = read_once(conn->status) & (CTD_STATUS_SRC_NAT | CTD_STATUS_DST_NAT);
-	if (translated && s->pkt.flags & PACKET_ICMP_ERROR)
+	if (translated && s->ct.state & CTD_CS_REL)
 		return nat_related(ctx, s, conn);
 	tuple_invert(&to, s->ct.dir ? &conn->orig : &conn->reply);
 	if (!nat_current(s, conn))

@@ -3,7 +3,6 @@
 #include "host/tc.h"
 
 #include "ct/control.h"
-#include "ct/expect_control.h"
 #include "ct/timer.h"
 #include "dp/stages.h"
 
@@ -41,6 +40,13 @@ int ctd_timer(struct __sk_buff *skb CTD_UNUSED)
 	return (int)timer_arm();
 }
 
+/* Run by the daemon in the same way: has the order in `ct_order` carried out. */
+SEC("tc")
+int ctd_order(struct __sk_buff *skb CTD_UNUSED)
+{
+	return (int)order_start();
+}
+
 /* Userspace changes the connection table through these only. */
 SEC("syscall")
 int ctd_flush(struct ctd_control *arg)
@@ -52,22 +58,4 @@ SEC("syscall")
 int ctd_credit(struct ctd_control *arg)
 {
 	return control_credit(arg);
-}
-
-SEC("syscall")
-int ctd_expect_add(struct ctd_expect_order *order)
-{
-	return control_expect_add(order);
-}
-
-SEC("syscall")
-int ctd_expect_remove(struct ctd_expect_order *order)
-{
-	return control_expect_remove(order);
-}
-
-SEC("syscall")
-int ctd_expect_sweep(struct ctd_expect_order *order)
-{
-	return control_expect_sweep(order);
 }

@@ -13,8 +13,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-#include <ctd/abi/expect.h>
-
 #include "core/config.h"
 #include "core/scratch.h"
 
@@ -33,6 +31,11 @@ struct native_options {
 			       */
 	u32 answered_quota;
 	u32 cache_entries;
+	u32 source_share; /* of a quota; 0: all of it */
+	u32 capacity4;    /* of a family; 0: conn_capacity */
+	u32 capacity6;
+	u32 adaptive_start; /* per mille of the capacity; both zero: timeouts are not shortened */
+	u32 adaptive_end;
 	u32 seed; /* of random32() and of ctd_config.seed */
 };
 
@@ -106,23 +109,32 @@ void native_stage_missing(u32 stage, bool missing);
 /* How many tail calls the last native_run() of this thread made. */
 u32 native_tail_calls(void);
 
-/* What the sweep's timer does every ten milliseconds; the clock stays. */
-void native_sweep_tick(void);
+/* What the sweep's timer does every ten milliseconds; the clock stays. Answers when it would do so next, in ns. */
+u64 native_sweep_tick(void);
+/* The counter of a tuple's source, see map `ct_sources`. */
+u32 native_source_of(const struct ctd_tuple *tuple);
 /* The control programs: connections marked dead, verdicts credited. */
 u64 native_flush(void);
 u64 native_credit(void);
-enum native_expect_order {
-	NATIVE_EXPECT_ADD,
-	NATIVE_EXPECT_REMOVE,
-	NATIVE_EXPECT_SWEEP,
-};
-int native_expect(enum native_expect_order what, struct ctd_expect_order *order);
+/* What userspace has put into `ct_order` and `ct_requests` is carried out. */
+void native_order(void);
 
 /* The TCP state machine alone: see bpf/ct/tcp.h. */
 u32 native_tcp_next(u32 state, u8 dir, u8 flags);
 bool native_tcp_flags_valid(u8 flags);
 #define NATIVE_TCP_INVALID 0xffu
 #define NATIVE_TCP_IGNORE 0xfeu
+
+/* The other state machines alone: see bpf/ct/sctp.h and bpf/ct/dccp.h. */
+u32 native_sctp_next(u32 state, u8 dir, u8 type);
+u32 native_dccp_next(u32 state, u8 role, u8 type);
+#define NATIVE_SCTP_INVALID 0xffu
+#define NATIVE_DCCP_INVALID 0xffu
+#define NATIVE_DCCP_IGNORE 0xfeu
+/* What a change of the ports does to SCTP's checksum: see bpf/nat/crc32c.h. */
+u32 native_crc32c_shift(u32 word, u32 len);
+/* Packets found invalid for a reason (enum ctd_invalid_reason), on all CPUs. */
+u64 native_invalid(u32 reason);
 
 /* Connection ids alone: see bpf/ct/ids.h. */
 u32 native_id_alloc(void);

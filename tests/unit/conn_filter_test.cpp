@@ -261,7 +261,9 @@ TEST(ConnFilter, ATupleOfAPingOrWithoutPorts) {
   ASSERT_TRUE(ping);
   const ctd_conn conn = ping_conn();
   EXPECT_EQ(std::memcmp(&*ping, &conn.orig, sizeof(*ping)), 0);
-  EXPECT_TRUE(filter({{"proto", "gre"}, {"orig-src", "10.1.0.2"}, {"orig-dst", "10.0.2.2"}, {"zone", "0"}}).tuple());
+  EXPECT_TRUE(filter({{"proto", "esp"}, {"orig-src", "10.1.0.2"}, {"orig-dst", "10.0.2.2"}, {"zone", "0"}}).tuple());
+  EXPECT_FALSE(filter({{"proto", "gre"}, {"orig-src", "10.1.0.2"}, {"orig-dst", "10.0.2.2"}, {"zone", "0"}}).tuple())
+      << "PPTP's calls have the same addresses";
 }
 
 TEST(ConnFilter, Ids) {

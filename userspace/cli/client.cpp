@@ -115,7 +115,7 @@ Result<Client> Client::open(const std::string& rundir, const std::string& instan
   return Client(CTD_TRY(control_socket_path(rundir, instance)));
 }
 
-Result<> Client::request(const char* method, const std::string& path, const Consumer& consumer,
+Result<> Client::request(const char* method, const std::string& path, const std::string& body, const Consumer& consumer,
                          Endless* endless) const {
   constexpr int kNoPort = 1;  // httplib wants one; a Unix socket has none
   httplib::Client http(socket_, kNoPort);
@@ -129,7 +129,9 @@ Result<> Client::request(const char* method, const std::string& path, const Cons
   request.method = method;
   request.path = path;
   request.headers = {{"Host", "localhost"}};
-  if (request.method != "GET") request.headers.emplace("Content-Length", "0");
+  request.body = body;
+  if (request.method != "GET") request.headers.emplace("Content-Length", std::to_string(body.size()));
+  if (!body.empty()) request.headers.emplace("Content-Type", "application/json");
   request.response_handler = [&](const httplib::Response& response) {
     status = response.status;
     return true;
@@ -159,26 +161,34 @@ Result<> Client::request(const char* method, const std::string& path, const Cons
   return {};
 }
 
-Result<std::string> Client::whole(const char* method, const std::string& path) const {
-  std::string body;
-  CTD_TRY(request(method, path, [&](std::string_view piece) -> Result<> {
-    body += piece;
+Result<std::string> Client::whole(const char* method, const std::string& path, const std::string& body) const {
+  std::string answer;
+  CTD_TRY(request(method, path, body, [&](std::string_view piece) -> Result<> {
+    answer += piece;
     return {};
   }));
-  return body;
+  return answer;
 }
 
 Result<std::string> Client::get(const std::string& path) const { return whole("GET", path); }
-Result<std::string> Client::post(const std::string& path) const { return whole("POST", path); }
+Result<std::string> Client::post(const std::string& path, const std::string& body) const {
+  return whole("POST", path, body);
+}
+Result<std::string> Client::patch(const std::string& path, const std::string& body) const {
+  return whole("PATCH", path, body);
+}
+Result<std::string> Client::put(const std::string& path, const std::string& body) const {
+  return whole("PUT", path, body);
+}
 Result<std::string> Client::del(const std::string& path) const { return whole("DELETE", path); }
 
 Result<> Client::stream(const std::string& path, const Consumer& consumer) const {
-  return request("GET", path, consumer);
+  return request("GET", path, {}, consumer);
 }
 
 Result<bool> Client::watch(const std::string& path, const Consumer& consumer, int stop_fd) const {
   Endless endless(stop_fd);
-  CTD_TRY(request("GET", path, consumer, &endless));
+  CTD_TRY(request("GET", path, {}, consumer, &endless));
   return endless.end();
 }
 

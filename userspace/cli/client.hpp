@@ -20,7 +20,9 @@ class Client {
 
   // The body of the answer. Errors: nobody answers, or what the daemon says is wrong.
   Result<std::string> get(const std::string& path) const;
-  Result<std::string> post(const std::string& path) const;
+  Result<std::string> post(const std::string& path, const std::string& body = {}) const;
+  Result<std::string> patch(const std::string& path, const std::string& body) const;
+  Result<std::string> put(const std::string& path, const std::string& body) const;
   Result<std::string> del(const std::string& path) const;
 
   // Hands the body over as it comes. Ends early with the consumer's error.
@@ -36,9 +38,9 @@ class Client {
  private:
   class Endless;
   explicit Client(std::string socket) : socket_(std::move(socket)) {}
-  Result<> request(const char* method, const std::string& path, const Consumer& consumer,
+  Result<> request(const char* method, const std::string& path, const std::string& body, const Consumer& consumer,
                    Endless* endless = nullptr) const;
-  Result<std::string> whole(const char* method, const std::string& path) const;
+  Result<std::string> whole(const char* method, const std::string& path, const std::string& body = {}) const;
 
   std::string socket_;
 };

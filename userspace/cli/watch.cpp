@@ -136,7 +136,9 @@ Result<> watch_events(const Client& client, const WatchOptions& options, Output&
   const StopSignals stop;
   if (stop.fd() < 0) return fail_errno(errno, "signalfd");
   EventWriter writer(out, options);
-  const std::string path = "/v1/conntrack/events" + (options.events.empty() ? "" : "?events=" + options.events);
+  FilterTerms more;
+  if (!options.events.empty()) more.push_back({"events", options.events});
+  const std::string path = filter_path("/v1/conntrack/events", options.terms, more);
   const bool stopped =
       CTD_TRY(client.watch(path, [&](std::string_view piece) { return writer.feed(piece); }, stop.fd()));
   if (stopped) {

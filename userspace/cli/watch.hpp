@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "cli/client.hpp"
+#include "cli/filter_options.hpp"
 #include "cli/output.hpp"
 #include "lib/result.hpp"
 
@@ -16,6 +17,7 @@ struct WatchOptions {
   std::string format;      // "text", "json"
   std::string events;      // "new,destroy"; empty: all
   bool timestamp = false;  // text: in front of each line
+  FilterTerms terms;       // which connections
 };
 
 // Takes the pieces of the stream and writes what was asked for.

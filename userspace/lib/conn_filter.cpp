@@ -13,7 +13,7 @@
 namespace ctd {
 namespace {
 
-constexpr std::size_t kMaxIds = 1000;
+constexpr std::size_t kMaxIds = 256;
 constexpr uint32_t kMaxSeconds = 0xffffffff;
 
 // Protocols that stand for a numbering of states; the last one for all others.

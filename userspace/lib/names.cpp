@@ -18,7 +18,7 @@ struct Protocol {
 constexpr std::array kProtocols{
     Protocol{IPPROTO_ICMP, "icmp", PortUse::kIcmp},  Protocol{IPPROTO_TCP, "tcp", PortUse::kPorts},
     Protocol{IPPROTO_UDP, "udp", PortUse::kPorts},   Protocol{IPPROTO_DCCP, "dccp", PortUse::kPorts},
-    Protocol{IPPROTO_GRE, "gre", PortUse::kNone},    Protocol{IPPROTO_ICMPV6, "icmpv6", PortUse::kIcmp},
+    Protocol{IPPROTO_GRE, "gre", PortUse::kGre},     Protocol{IPPROTO_ICMPV6, "icmpv6", PortUse::kIcmp},
     Protocol{IPPROTO_SCTP, "sctp", PortUse::kPorts}, Protocol{IPPROTO_UDPLITE, "udplite", PortUse::kPorts},
     Protocol{IPPROTO_ESP, "esp", PortUse::kNone},    Protocol{IPPROTO_AH, "ah", PortUse::kNone},
     Protocol{IPPROTO_IPIP, "ipip", PortUse::kNone},  Protocol{IPPROTO_IPV6, "ipv6", PortUse::kNone},
@@ -51,6 +51,8 @@ constexpr std::array kInvalidReasons{CTD_INVALID_REASONS(X)};
 
 static_assert(kTcpStates.size() == CTD_TCP_STATE_COUNT);
 static_assert(kOtherStates.size() == CTD_OTHER_STATE_COUNT);
+static_assert(kSctpStates.size() == CTD_SCTP_STATE_COUNT);
+static_assert(kDccpStates.size() == CTD_DCCP_STATE_COUNT);
 static_assert(kDropReasons.size() == CTD_DROP_COUNT);
 static_assert(kCounters.size() == CTD_COUNT_COUNT);
 

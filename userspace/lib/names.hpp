@@ -18,6 +18,7 @@ enum class PortUse {
   kNone,   // no ports: both are zero
   kPorts,  // sport and dport are ports
   kIcmp,   // sport is the identifier, dport is type * 256 + code
+  kGre,    // PPTP's call ids, never translated; zero in other versions of GRE
 };
 
 PortUse port_use(uint8_t proto);  // proto: IPPROTO_*
