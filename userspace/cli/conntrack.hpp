@@ -47,7 +47,6 @@ class DumpReader {
   bool trailer_ = false;
 };
 
-// path: of the API, with its parameters.
-Result<> dump_connections(const Client& client, const std::string& path, DumpWriter& writer);
+Result<> dump_connections(const Client& client, DumpWriter& writer);
 
 }  // namespace ctd

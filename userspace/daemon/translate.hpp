@@ -16,11 +16,10 @@
 
 namespace ctd {
 
-// Side arguments of actions: maps `ct_nat_args`, `ct_label_args` and `ct_policies`.
+// Side arguments of actions: maps `ct_nat_args` and `ct_label_args`.
 struct ArgsTable {
   InternTable<ctd_nat_args> nat;
   InternTable<ctd_label_args> labels;
-  PolicyNames policies = {};
 };
 
 struct Flow {
