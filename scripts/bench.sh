@@ -4,7 +4,7 @@
 # forwarding and NAT, and at the least. In namespaces of its own, which it removes; takes root and a
 # quiet machine. Writes build/bench/path.json and bench/RESULTS.md.
 #
-#   scripts/bench.sh                the whole of it, about eight minutes
+#   scripts/bench.sh                the whole of it, about six minutes
 #   scripts/bench.sh --quick        a smoke test of a minute or two; RESULTS.md stays as it is
 #   scripts/bench.sh --only LIST    of drop,redirect,kernel,nft,ctd and udp,tcp; RESULTS.md stays
 set -euo pipefail

@@ -32,8 +32,10 @@ static __always_inline struct ctd_tuple_ref *tuple_ref(const struct ctd_tuple *t
 	return map_lookup(&ct_tuple4, &k4);
 }
 
-/* Reserves a tuple of a connection. 0, or a negative error: -EEXIST when somebody has it. */
-/* A function of its own: inlined, its keys would make the deepest chain of calls too deep for the verifier of 6.1. */
+/*
+ * Reserves a tuple of a connection. 0, or a negative error: -EEXIST when somebody has it. A function of its own:
+ * inlined, its keys would make the deepest chain of calls too deep for the verifier of 6.1.
+ */
 CTD_GLOBAL int tuple_insert(u32 id, u32 dir)
 {
 	struct ctd_conn *conn = conn_get(id);
