@@ -6,7 +6,7 @@
 #
 #   scripts/bench.sh                the whole of it, about six minutes
 #   scripts/bench.sh --quick        a smoke test of a minute or two; RESULTS.md stays as it is
-#   scripts/bench.sh --only LIST    of drop,redirect,kernel,nft,ctd and udp,tcp; RESULTS.md stays
+#   scripts/bench.sh --only LIST    of drop,redirect,kernel,nft,ctd and udp,opening,tcp,siege; RESULTS.md stays
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -4,21 +4,21 @@
 #
 #   scripts/build.sh [PRESET [TARGET...]]
 #
-# PRESET: release (default), dev, asan or fuzz. The binaries are in build/<preset>/bin/.
+# PRESET: release (default), dev, asan, tsan or fuzz. The binaries are in build/<preset>/bin/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 preset=${1:-release}
 shift || true
 case $preset in
-  release | dev | asan | fuzz) ;;
+  release | dev | asan | tsan | fuzz) ;;
   -h | --help) sed -n '3,7s/^# \{0,1\}//p' scripts/build.sh; exit 0 ;;
-  *) echo "build.sh: no preset \"$preset\"; there are release, dev, asan and fuzz" >&2; exit 2 ;;
+  *) echo "build.sh: no preset \"$preset\"; there are release, dev, asan, tsan and fuzz" >&2; exit 2 ;;
 esac
 
 scripts/deps.sh
 
-# The fuzz preset has a default target of its own.
+# The presets tsan and fuzz have default targets of their own.
 targets=()
 [ $# = 0 ] || targets=(--target "$@")
 

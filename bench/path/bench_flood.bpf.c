@@ -5,6 +5,7 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
+#include <linux/tcp.h>
 #include <linux/udp.h>
 
 #include <bpf/bpf_endian.h>
@@ -117,6 +118,45 @@ int flood_generate(struct xdp_md* ctx) {
     write_frame(frame, flow.client, flow.server, flow.sport, dport);
   return XDP_PASS;  // received by the device that the test run names
 }
+
+struct syn_frame {
+  struct ethhdr eth;
+  struct iphdr ip;
+  struct tcphdr tcp;
+} __attribute__((packed));
+
+// SYNs to one host, from random addresses and ports: 1.0.0.0 to 9.255.255.255, where nobody of the lab is.
+SEC("xdp")
+int flood_siege(struct xdp_md* ctx) {
+  struct syn_frame* frame = (void*)(long)ctx->data;
+
+  if ((void*)(frame + 1) > (void*)(long)ctx->data_end) return XDP_ABORTED;
+  __u32 random = bpf_get_prandom_u32(), ports = bpf_get_prandom_u32();
+
+  __builtin_memcpy(frame->eth.h_dest, flood.config.port_mac, ETH_ALEN);
+  __builtin_memcpy(frame->eth.h_source, flood.config.sender_mac, ETH_ALEN);
+  frame->eth.h_proto = bpf_htons(ETH_P_IP);
+  frame->ip = (struct iphdr){
+      .version = 4,
+      .ihl = 5,
+      .tot_len = bpf_htons(sizeof(struct iphdr) + sizeof(struct tcphdr)),
+      .frag_off = bpf_htons(0x4000),
+      .ttl = 64,
+      .protocol = IPPROTO_TCP,
+      .saddr = bpf_htonl((1 + random % 9) << 24 | random >> 8),
+      .daddr = flood.config.target_be32,
+  };
+  frame->tcp = (struct tcphdr){.source = (__u16)ports, .dest = (__u16)(ports >> 16), .doff = 5, .syn = 1};
+  frame->tcp.window = bpf_htons(64240);
+  frame->ip.check = ~fold(sum_words(&frame->ip, sizeof(frame->ip)));
+  __u64 pseudo = (__u64)frame->ip.saddr + frame->ip.daddr + bpf_htons(IPPROTO_TCP) + bpf_htons(sizeof(struct tcphdr));
+  frame->tcp.check = ~fold(pseudo + sum_words(&frame->tcp, sizeof(frame->tcp)));
+  return XDP_PASS;
+}
+
+// On a device of the gateway that is nobody's port: the same flood, dropped at ingress.
+SEC("tc")
+int flood_repel(struct __sk_buff* skb __attribute__((unused))) { return TC_ACT_SHOT; }
 
 static __always_inline int checksums_hold(const struct frame* frame) {
   __u64 udp = pseudo_header_sum(frame->ip.saddr, frame->ip.daddr) + sum_words(&frame->udp, sizeof(frame->udp)) +

@@ -27,8 +27,9 @@ struct flood_config {
   __u32 translated_be32;  // source as the servers see it, 0: the client's own
   __u32 flows;            // cycle through flows [first, first + flows)
   __u32 first;
-  __u32 stride;  // step through them, coprime to their number
-  __u32 cursor;  // the next flow, less first; advanced by the generator
+  __u32 stride;       // step through them, coprime to their number
+  __u32 cursor;       // the next flow, less first; advanced by the generator
+  __u32 target_be32;  // of the siege: whom its SYNs are for
 };
 
 // One sink each direction. Written by that sink only, which one NAPI instance runs.

@@ -195,6 +195,13 @@ Result<Tally> Flood::send(Direction direction, std::uint64_t packets) {
   return tally;
 }
 
+Result<Tally> Flood::open_flows(std::uint32_t first, std::uint32_t count) {
+  use_flows(first, count);
+  auto tally = send(Direction::kOriginal, count);
+  use_flows(0, options_.flows);
+  return tally;
+}
+
 // One packet of each flow and one answer; sent again where something was lost.
 Result<Tally> Flood::exchange(std::uint32_t first, std::uint32_t count) {
   use_flows(first, count);

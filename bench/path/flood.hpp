@@ -69,6 +69,9 @@ class Flood {
   // last, both directions.
   Result<Tally> settle(const Settling& settling);
 
+  // The first packets of flows beside those of the options. Afterwards send() goes over the options' again.
+  Result<Tally> open_flows(std::uint32_t first, std::uint32_t count);
+
   // packets in one direction, over all flows in turn.
   Result<Tally> send(Direction direction, std::uint64_t packets);
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 CLIENT, GATEWAY_LAN = "10.63.0.2", "10.63.0.1"
 SERVER, GATEWAY_WAN = "10.65.0.2", "10.65.0.1"
+SERVER_NOBODY = "10.65.0.77"  # an address in the server's network that nobody has
 CLIENT_NET, SERVER_NET = "10.64.0.0", "198.18.0.0"  # of the flood; the latter from RFC 2544
 LAN, WAN, FAR = "lan0", "wan0", "eth0"
 MAC = {

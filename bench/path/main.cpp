@@ -15,6 +15,7 @@
 
 #include "bare.hpp"
 #include "flood.hpp"
+#include "siege.hpp"
 
 namespace ctd::bench {
 
@@ -44,7 +45,8 @@ Result<nlohmann::json> measure(Flood& flood, std::uint32_t flows, std::uint64_t 
   return report;
 }
 
-// One command: "settle LAPS BURST PAUSE_MS" or "measure PACKETS".
+// One command: "settle LAPS BURST PAUSE_MS", "measure PACKETS", or "open FIRST COUNT" for the first packets of more
+// flows.
 Result<nlohmann::json> obey(Flood& flood, std::uint32_t flows, const std::string& line) {
   std::istringstream words(line);
   std::string verb;
@@ -54,7 +56,10 @@ Result<nlohmann::json> obey(Flood& flood, std::uint32_t flows, const std::string
     return nlohmann::json(CTD_TRY(flood.settle(settling)));
   if (std::uint64_t packets = 0; verb == "measure" && words >> packets && packets <= kMostPackets)
     return measure(flood, flows, packets);
-  return fail("\"{}\" is neither \"settle LAPS BURST PAUSE_MS\" nor \"measure PACKETS\"", line);
+  if (std::uint32_t first = 0, count = 0;
+      verb == "open" && words >> first >> count && count && first < FLOOD_MAX_FLOWS - count)
+    return nlohmann::json(CTD_TRY(flood.open_flows(first, count)));
+  return fail("\"{}\" is none of \"settle LAPS BURST PAUSE_MS\", \"measure PACKETS\" and \"open FIRST COUNT\"", line);
 }
 
 // Commands from standard input, a line of JSON for each, until it ends. One process for all rounds: attaching a sink
@@ -86,6 +91,17 @@ void add_flood_options(CLI::App& command, FloodOptions& options, unsigned& cpu) 
   command.add_flag("--sink-on-port", options.sink_on_port, "receive and drop on the gateway");
 }
 
+void add_siege_options(CLI::App& command, SiegeOptions& options, unsigned& cpu) {
+  command.add_option("--gateway", options.netns, "gateway's namespace")->required();
+  command.add_option("--device", options.device, "gateway's device that receives the flood")->required();
+  command.add_option("--device-mac", options.device_mac, "its Ethernet address")->required();
+  command.add_option("--neighbour", options.neighbour, "Ethernet address that sends it")->required();
+  command.add_option("--target", options.target, "IPv4 address that it is for")->required();
+  command.add_option("--rate", options.rate, "packets a second")->check(CLI::Range(1, 10'000'000));
+  command.add_flag("--repel", options.repel, "drop it at the device's ingress");
+  command.add_option("--cpu", cpu, "CPU to run on");
+}
+
 int report(const Result<void>& result) {
   if (result) return 0;
   fmt::print(stderr, "path_bench: {}\n", result.error().message());
@@ -109,10 +125,15 @@ int run(int argc, char** argv) {
   redirect->add_option("--lan-mac", bare.lan_mac, "the client's Ethernet address")->required();
   redirect->add_option("--wan-mac", bare.wan_mac, "the server's Ethernet address")->required();
 
+  SiegeOptions siege;
+  CLI::App* siege_command = app.add_subcommand("siege", "SYN flood from random addresses until standard input ends");
+  add_siege_options(*siege_command, siege, cpu);
+
   CLI11_PARSE(app, argc, argv);
   flood.wan.netns = flood.lan.netns;
   flood.server.device = flood.client.device;
   if (*flood_command) return report(run_flood(flood, cpu));
+  if (*siege_command) return report(run_siege(siege, cpu));
   return report(run_bare(bare));
 }
 

@@ -104,6 +104,7 @@ class Ctd(Path):
     translates = True
     settle_laps = 8  # a verdict is cached after a few packets
     settle_pause_ms = UDP_STREAM_MS
+    more_config: dict = {}
 
     def instance(self, lab: Lab) -> str:
         return lab.gateway.removeprefix("ctd-").removesuffix("-g")
@@ -114,7 +115,7 @@ class Ctd(Path):
             "ports": [LAN, WAN],
             "gateway": {"inside": [LAN], "outside": WAN, "masquerade": True},
             "conntrack": {"capacity": capacity},
-        }
+        } | self.more_config
         with tempfile.TemporaryDirectory(prefix="ctd-bench-") as folder:
             file = pathlib.Path(folder) / "ctd.json"
             file.write_text(json.dumps(config))

@@ -149,6 +149,25 @@ def tcp_table(figures: list[dict], titles: dict) -> str:
     return _table(header, lines)
 
 
+def opening_table(rows_: list[dict], titles: dict) -> str:
+    lines = []
+    for row in rows_:
+        title = titles[row["path"]]
+        if row["clean"] < row["rounds"]:
+            title += f" (LOST PACKETS in {row['rounds'] - row['clean']} of {row['rounds']} rounds)"
+        lines.append([title, *(_number(row[key], 0) for key in
+                               ("existing_ns", "opened_ns", "over_existing_ns")),
+                      _number(row["to_peer"], 2)])
+    return _table(["path", "existing, ns", "first packet, ns", "a new connection, ns",
+                   "ratio to nft"], lines)
+
+
+def siege_table(figures: dict) -> str:
+    lines = [[what, _number(figures[key]["flood_pps"], 0), _number(figures[key]["gbit_s"], 1)]
+             for key, what in (("repelled", "dropped at ingress"), ("tracked", "through ctd"))]
+    return _table(["SYN flood", "packets a second", "TCP, Gbit/s"], lines)
+
+
 def goals(figures: dict) -> list[str]:
     """What ctd is meant to reach, and whether this run saw it."""
     lines = []
@@ -165,6 +184,15 @@ def goals(figures: dict) -> list[str]:
             line(own["over_redirect_ns"] <= BUDGET_NS[flows],
                  f"tracking and NAT add at most {BUDGET_NS[flows]} ns to a bare redirect, "
                  f"{flows:,} flows: {own['over_redirect_ns']:.0f} ns")
+    for flows, rows_of_flows in figures["opening"].items():
+        own = next((row for row in rows_of_flows if row["path"] == OWN), None)
+        if own and own["to_peer"]:
+            line(own["to_peer"] < 1, "a new connection costs less than through nft, "
+                                     f"{flows:,} connections: {own['to_peer']:.2f} of it")
+    if figures["siege"]:
+        line(figures["siege"]["ratio"] > 2 / 3,
+             "TCP during a SYN flood keeps two thirds of what it has while the flood is dropped at "
+             f"ingress: {figures['siege']['ratio']:.2f} of it")
     own = next((row for row in figures["tcp"] if row["path"] == OWN), None)
     for way in ("up", "down"):
         if own and "to_peer" in own[way]:
@@ -184,6 +212,13 @@ def text(report: dict, titles: dict) -> str:
     if report["tcp_table"]:
         parts += [f"TCP bulk (iperf3), median of {report['tcp_rounds']} rounds:",
                   report["tcp_table"]]
+    for flows, figures in report["figures"]["opening"].items():
+        parts += [f"New UDP connections beside {flows:,}, median of {figures[0]['rounds']} rounds:",
+                  opening_table(figures, titles)]
+    if report["siege"]:
+        parts += [f"TCP bulk during a SYN flood from random addresses through a table of 65,536, "
+                  f"median of {len(report['siege'])} rounds:",
+                  siege_table(report["figures"]["siege"])]
     if reached := goals(report["figures"]):
         parts += ["Goals of ctd:", "\n".join(reached)]
     return "\n\n".join(parts)

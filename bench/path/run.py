@@ -13,13 +13,15 @@ import signal
 import sys
 
 import lab
+import opening
 import report
+import siege
 import tcp
 import udp
 from paths import ALL
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PARTS = ("udp", "tcp")
+PARTS = ("udp", "opening", "tcp", "siege")
 SCHEMA = "ctd.bench.path/1"
 
 
@@ -28,11 +30,17 @@ class Scale:
     udp: tuple[tuple[int, int, int], ...]  # flows, packets each way, rounds
     tcp_rounds: int
     tcp_seconds: int
+    opening: tuple[tuple[int, int, int], ...]  # connections, opened in a round, rounds
+    siege_rounds: int
+    siege_seconds: int
 
 
 FULL = Scale(udp=((100, 200_000, 5), (10_000, 200_000, 5), (1_000_000, 1_000_000, 5)),
-             tcp_rounds=5, tcp_seconds=2)
-QUICK = Scale(udp=((100, 100_000, 3), (10_000, 100_000, 3)), tcp_rounds=2, tcp_seconds=1)
+             tcp_rounds=5, tcp_seconds=2,
+             opening=((100, 20_000, 5), (10_000, 20_000, 5), (1_000_000, 20_000, 5)),
+             siege_rounds=5, siege_seconds=10)
+QUICK = Scale(udp=((100, 100_000, 3), (10_000, 100_000, 3)), tcp_rounds=2, tcp_seconds=1, opening=((100, 5_000, 3), (10_000, 5_000, 3)),
+              siege_rounds=2, siege_seconds=2)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -86,8 +94,8 @@ def bench(options: argparse.Namespace, scale: Scale) -> dict:
     result = {"schema": SCHEMA,
               "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
               "command": " ".join(["scripts/bench.sh", *sys.argv[1:]]),
-              "udp": {}, "tcp": {}, "udp_tables": [], "tcp_table": "",
-              "tcp_rounds": scale.tcp_rounds, "figures": {"udp": {}, "tcp": []}}
+              "udp": {}, "tcp": {}, "opening": {}, "siege": [], "udp_tables": [], "tcp_table": "",
+              "tcp_rounds": scale.tcp_rounds, "figures": {"udp": {}, "tcp": [], "opening": {}, "siege": {}}}
     for flows, packets, rounds in scale.udp if "udp" in parts else ():
         with lab.conntrack_room(udp.room_for(flows)):
             measured = udp.measure(paths, udp.Plan(flows, packets, rounds, options.cpu), say)
@@ -95,6 +103,16 @@ def bench(options: argparse.Namespace, scale: Scale) -> dict:
         result["udp"][flows] = measured
         result["figures"]["udp"][flows] = [dataclasses.asdict(row) for row in rows]
         result["udp_tables"].append((flows, rounds, report.udp_table(rows, titles)))
+    for flows, opened, rounds in scale.opening if "opening" in parts else ():
+        plan = opening.OpeningPlan(flows, opened, rounds, options.cpu)
+        with lab.conntrack_room(opening.room(plan)):
+            result["opening"][flows] = opening.measure(
+                [path for path in paths if path.name in (report.PEER, report.OWN)], plan, say)
+        result["figures"]["opening"][flows] = opening.rows(result["opening"][flows], report.PEER)
+    if "siege" in parts and any(path.name == report.OWN for path in paths):
+        result["siege"] = siege.measure(siege.Besieged(options.bin), scale.siege_rounds,
+                                        scale.siege_seconds, os.cpu_count(), say)
+        result["figures"]["siege"] = siege.figures(result["siege"])
     if "tcp" in parts:
         bulk = [path for path in paths if not path.sink_on_port]
         result["tcp"] = tcp.measure(bulk, scale.tcp_rounds, scale.tcp_seconds, os.cpu_count(), say)

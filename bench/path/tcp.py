@@ -21,19 +21,19 @@ def measure(paths: list[Path], rounds: int, seconds: int, cpus: int, say) -> dic
         labs = {path.name: stack.enter_context(lab(f"{path.name}-t")) for path in paths}
         for path in paths:
             stack.enter_context(path.gateway(labs[path.name], CAPACITY))
-            stack.enter_context(_server(labs[path.name]))
+            stack.enter_context(server(labs[path.name]))
         result = {path.name: {direction: [] for direction in DIRECTIONS} for path in paths}
         for number in range(rounds):
             say(f"TCP: round {number + 1} of {rounds}")
             for path in paths:
                 for direction in DIRECTIONS:
-                    measured = _transfer(labs[path.name], direction, seconds, cpus)
+                    measured = transfer(labs[path.name], direction, seconds, cpus)
                     result[path.name][direction].append(measured)
         return result
 
 
 @contextlib.contextmanager
-def _server(made: Lab):
+def server(made: Lab):
     command = made.inside(made.server, *FIRST, "iperf3", "--server", "--port", str(PORT))
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -49,7 +49,7 @@ def _server(made: Lab):
         process.wait(DEADLINE_S)
 
 
-def _transfer(made: Lab, direction: str, seconds: int, cpus: int) -> dict:
+def transfer(made: Lab, direction: str, seconds: int, cpus: int) -> dict:
     a_cpu_each = "0,1" if cpus > 1 else "0,0"
     command = made.inside(made.client, *FIRST, "iperf3", "--client", SERVER, "--port", str(PORT),
                           "--json", "--time", str(seconds), "--affinity", a_cpu_each,

@@ -71,6 +71,10 @@ class Flood:
     def round(self) -> dict:
         return self._tell("measure", self.plan.packets)
 
+    def open(self, first: int, count: int) -> dict:
+        """The first packets of `count` more flows."""
+        return self._tell("open", first, count)
+
 
 def room_for(flows: int) -> int:
     """Connections that a table is sized for: twice the flows, the default at the least."""

@@ -41,6 +41,27 @@ static __always_inline void count_tx(u32 port, u32 bytes)
 	}
 }
 
+static __always_inline void count_ended(u32 why)
+{
+	struct ctd_ct_stats *stats;
+	u32 zero = 0;
+
+	stats = map_lookup(&ct_stats, &zero);
+	if (stats)
+		stats->ended[why & (CTD_END_MAX - 1)]++;
+}
+
+/* The packet is invalid for this reason (enum ctd_invalid_reason). */
+static __always_inline void count_invalid(u32 why)
+{
+	struct ctd_ct_stats *stats;
+	u32 zero = 0;
+
+	stats = map_lookup(&ct_stats, &zero);
+	if (stats)
+		stats->invalid[why & (CTD_INVALID_MAX - 1)]++;
+}
+
 static __always_inline int drop(u32 port, u32 reason)
 {
 	struct ctd_port_stats *stats = stats_of(port);

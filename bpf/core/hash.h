@@ -9,9 +9,12 @@
 #include "core/scratch.h"
 
 #define ICMP_ECHO_REPLY 0
+#define ICMP_REDIRECT 5
 #define ICMP_ECHO_REQUEST 8
 #define ICMP6_ECHO_REQUEST 128
 #define ICMP6_ECHO_REPLY 129
+#define ICMP6_NI_QUERY 139
+#define ICMP6_NI_REPLY 140
 
 /*
  * Says in a value which key it belongs to. It need not be hard to guess, only unlikely to be equal by chance: a
@@ -66,20 +69,34 @@ static __always_inline int proto_is_icmp(u8 proto)
 	return proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6;
 }
 
-/* Protocols whose tuples have ports (or an identifier) that NAT may change. */
-static __always_inline int has_ports(u8 proto)
+/* Protocols whose header begins with a source and a destination port. */
+static __always_inline int proto_has_ports(u8 proto)
 {
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto_is_icmp(proto);
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE || proto == IPPROTO_SCTP ||
+	       proto == IPPROTO_DCCP;
 }
 
-/* ICMP queries: the type that answers `type` (or is answered by it); -1 if it is no query. RFC 792, RFC 950, RFC 4443.
+/* Has the tuple ports (or an identifier) that NAT may change? A node information query has none, only a query type. */
+static __always_inline int has_ports(const struct ctd_tuple *t)
+{
+	if (t->proto == IPPROTO_ICMPV6)
+		return (u8)t->dport != ICMP6_NI_QUERY && (u8)t->dport != ICMP6_NI_REPLY;
+	return t->proto == IPPROTO_ICMP || proto_has_ports(t->proto);
+}
+
+/*
+ * ICMP queries: the type that answers `type` (or is answered by it); -1 if it is no query. RFC 792, RFC 950, RFC 4443,
+ * RFC 4620.
  */
 static __always_inline int icmp_answer(u8 proto, u8 type)
 {
-	if (proto == IPPROTO_ICMPV6)
-		return type == ICMP6_ECHO_REQUEST ? ICMP6_ECHO_REPLY
-		       : type == ICMP6_ECHO_REPLY ? ICMP6_ECHO_REQUEST
-						  : -1;
+	if (proto == IPPROTO_ICMPV6) {
+		if (type == ICMP6_ECHO_REQUEST || type == ICMP6_ECHO_REPLY)
+			return ICMP6_ECHO_REQUEST + ICMP6_ECHO_REPLY - type;
+		if (type == ICMP6_NI_QUERY || type == ICMP6_NI_REPLY)
+			return ICMP6_NI_QUERY + ICMP6_NI_REPLY - type;
+		return -1;
+	}
 	switch (type) {
 		case ICMP_ECHO_REQUEST:
 			return ICMP_ECHO_REPLY;
@@ -89,6 +106,10 @@ static __always_inline int icmp_answer(u8 proto, u8 type)
 			return 14;
 		case 14:
 			return 13;
+		case 15: /* information */
+			return 16;
+		case 16:
+			return 15;
 		case 17: /* address mask */
 			return 18;
 		case 18:
@@ -101,8 +122,14 @@ static __always_inline int icmp_answer(u8 proto, u8 type)
 static __always_inline int icmp_is_request(u8 proto, u8 type)
 {
 	if (proto == IPPROTO_ICMPV6)
-		return type == ICMP6_ECHO_REQUEST;
-	return type == ICMP_ECHO_REQUEST || type == 13 || type == 17;
+		return type == ICMP6_ECHO_REQUEST || type == ICMP6_NI_QUERY;
+	return type == ICMP_ECHO_REQUEST || type == 13 || type == 15 || type == 17;
+}
+
+/* Neighbour discovery (RFC 4861) and MLD (RFC 2710, RFC 3810): links' own business, never a connection. */
+static __always_inline int icmp6_is_link(u8 type)
+{
+	return (type >= 130 && type <= 137) || type == 143;
 }
 
 /* The tuple of the packets that answer `t`. */
@@ -117,14 +144,22 @@ static __always_inline void tuple_invert(struct ctd_tuple *to, const struct ctd_
 	to->proto = t->proto;
 	to->family = t->family;
 	if (proto_is_icmp(t->proto)) {
-		be16 kind = t->dport;
+		u16 kind = host_ntohs(t->dport); /* the code stays, as in the kernel */
 
 		to->sport = sport;
-		to->dport = host_htons((u16)(icmp_answer(t->proto, host_ntohs(kind) >> 8) << 8));
+		to->dport = host_htons((u16)(icmp_answer(t->proto, (u8)(kind >> 8)) << 8 | (kind & 0xff)));
 	} else {
 		to->sport = t->dport;
 		to->dport = sport;
 	}
+}
+
+/* The counter of a tuple's source address: IPv4 whole, IPv6 by its /64, apart by zone. 1..CTD_SOURCES. */
+static __always_inline u32 source_of(const struct ctd_tuple *t)
+{
+	u64 h = ctd_hash_step(ctd_hash_step(ctd_config.seed, t->src.q[0]), t->zone);
+
+	return (u32)ctd_hash_end(h) % CTD_SOURCES + 1;
 }
 
 static __always_inline void tuple4_of(struct ctd_tuple4 *to, const struct ctd_tuple *t)

@@ -7,8 +7,10 @@
 #define CTD_CORE_MAPS_H
 
 #include <ctd/abi/cache.h>
+#include <ctd/abi/control.h>
 #include <ctd/abi/ct.h>
 #include <ctd/abi/drop.h>
+#include <ctd/abi/event.h>
 #include <ctd/abi/flow.h>
 #include <ctd/abi/meta.h>
 #include <ctd/abi/port.h>
@@ -51,10 +53,22 @@ CTD_MAP(ct_tuple6, HASH, struct ctd_tuple, struct ctd_tuple_ref, 1, 0);
 CTD_MAP(ct_conn, ARRAY, u32, struct ctd_conn, 1, BPF_F_MMAPABLE);
 /* When a connection is to be looked at: jiffies (low word, never 0), 0 = free. Dense, for the sweep. */
 CTD_MAP(ct_check, ARRAY, u32, u32, 1, BPF_F_MMAPABLE);
-CTD_MAP(ct_class, ARRAY, u32, struct ctd_class, CTD_CLASS_COUNT, BPF_F_MMAPABLE);
+CTD_MAP(ct_class, ARRAY, u32, struct ctd_class, CTD_CLASS_INDEXES, BPF_F_MMAPABLE);
 CTD_MAP(ct_ring, ARRAY, u32, u64, 1, 0);
+CTD_MAP(ct_sources, ARRAY, u32, u32, CTD_RINGS *CTD_SOURCES, 0);
+/* How connections are kept, and the zones' limits. Written by the daemon; BPF counts in `ct_zones`. mmap. */
+CTD_MAP(ct_policies, ARRAY, u32, struct ctd_ct_policy, CTD_MAX_CT_POLICIES, 0);
+CTD_MAP(ct_zones, ARRAY, u32, struct ctd_zone, 65536, BPF_F_MMAPABLE);
+/* Written by BPF, read by userspace. */
+CTD_MAP(ct_stats, PERCPU_ARRAY, u32, struct ctd_ct_stats, 1, 0);
+/* What userspace asks for, one connection each, and what became of it. Written by both sides, field by field. mmap. */
+CTD_MAP(ct_order, ARRAY, u32, struct ctd_order, 1, BPF_F_MMAPABLE);
+CTD_MAP(ct_requests, ARRAY, u32, struct ctd_request, CTD_MAX_REQUESTS, BPF_F_MMAPABLE);
 /* This CPU's free connection ids. BPF only. */
 CTD_MAP(ct_free, PERCPU_ARRAY, u32, struct free_cache, 1, 0);
+
+/* struct ctd_event, while ctd_rt.event_mask asks for them. Written by BPF, read by the daemon. */
+CTD_RING(ct_events, CTD_EVENT_RING_BYTES);
 
 /* The verdict cache. BPF only. */
 CTD_MAP(ct_cache4, LRU_HASH, struct ctd_tuple4, struct ctd_verdict4, 1, 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The parser: Ethernet, VLAN, IPv4, IPv6, TCP, UDP, ICMP, ICMPv6 into struct packet.
+ * The parser: Ethernet, VLAN, IPv4, IPv6, TCP, UDP, ICMP, ICMPv6 into struct packet; core/parse_l4.h has the others.
  *
  * parse() answers CTD_DROP_NONE or the reason to drop. What is sound up to layer 3 but has a missing, short or lying
  * layer 4 header is PACKET_UNTRACKABLE: ct() finds it invalid. Never reads past the packet.
@@ -11,6 +11,7 @@
 #include <ctd/abi/drop.h>
 
 #include "core/hash.h"
+#include "core/parse_l4.h"
 #include "core/scratch.h"
 
 #define PARSE_LINEAR 128u /* bytes wanted linear: all usual headers */
@@ -21,6 +22,7 @@
 #define TCP_RST 0x04
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
+#define TCP_URG 0x20
 
 struct tcp_header {
 	be16 sport;
@@ -70,15 +72,21 @@ static __always_inline void parse_l4(CTX *ctx, struct packet *pkt, u32 room)
 
 	if (t->proto == IPPROTO_TCP) {
 		struct tcp_header *tcp = ctx_at(ctx, pkt->l4_off, sizeof(*tcp));
+		u32 header;
 
-		if (!tcp || room < sizeof(*tcp) || (u32)(tcp->doff >> 4) * 4 < sizeof(*tcp) ||
-		    (u32)(tcp->doff >> 4) * 4 > room)
+		if (!tcp)
+			goto untrackable;
+		header = (u32)(tcp->doff >> 4) * 4;
+		if (header < sizeof(*tcp) || header > room)
 			goto untrackable;
 		t->sport = tcp->sport;
 		t->dport = tcp->dport;
 		pkt->tcp_flags = tcp->flags;
 		pkt->tcp_seq = host_ntohl(tcp->seq);
 		pkt->tcp_ack = host_ntohl(tcp->ack);
+		pkt->tcp_end = pkt->tcp_seq + (room - header) + !!(tcp->flags & TCP_SYN) + !!(tcp->flags & TCP_FIN);
+		pkt->tcp_window = host_ntohs(tcp->window);
+		pkt->tcp_options = (u8)(header - sizeof(*tcp));
 	} else if (t->proto == IPPROTO_UDP) {
 		struct udp_header *udp = ctx_at(ctx, pkt->l4_off, sizeof(*udp));
 		u32 len;
@@ -104,6 +112,21 @@ static __always_inline void parse_l4(CTX *ctx, struct packet *pkt, u32 room)
 			t->sport = icmp->id;
 		else
 			goto untrackable;
+	} else if (t->proto == IPPROTO_UDPLITE) {
+		if (!parse_udplite(ctx, pkt, room))
+			goto untrackable;
+	} else if (t->proto == IPPROTO_SCTP) {
+		if (!parse_sctp(ctx, pkt, room))
+			goto untrackable;
+	} else if (t->proto == IPPROTO_DCCP) {
+		if (!parse_dccp(ctx, pkt, room))
+			goto untrackable;
+	} else if (t->proto == IPPROTO_GRE) {
+		if (!parse_gre(ctx, pkt, room))
+			goto untrackable;
+		return; /* no ports that could be matched or translated */
+	} else if (proto_is_icmp(t->proto)) {
+		goto untrackable; /* the other family's */
 	} else {
 		return; /* tracked by its addresses */
 	}
@@ -159,6 +182,13 @@ static __always_inline int ipv6_is_extension(u8 proto)
 	       proto == IPPROTO_AH || proto == IPPROTO_FRAGMENT;
 }
 
+static __always_inline u32 ipv6_extension_len(u8 proto, u8 field)
+{
+	if (proto == IPPROTO_FRAGMENT)
+		return 8;
+	return proto == IPPROTO_AH ? ((u32)field + 2) * 4 : ((u32)field + 1) * 8;
+}
+
 /* RFC 8200: the chain of extension headers. A chain that is longer than we follow leaves the packet untrackable. */
 static __always_inline int parse_ipv6_extensions(CTX *ctx, struct packet *pkt, u32 *off, u8 *next)
 {
@@ -175,11 +205,10 @@ static __always_inline int parse_ipv6_extensions(CTX *ctx, struct packet *pkt, u
 		ext = ctx_at(ctx, *off, 8);
 		if (!ext || *off + 8 > end)
 			return CTD_DROP_TRUNCATED;
-		len = *next == IPPROTO_AH ? ((u32)ext[1] + 2) * 4 : ((u32)ext[1] + 1) * 8;
+		len = ipv6_extension_len(*next, ext[1]);
 		if (*next == IPPROTO_FRAGMENT) {
 			u16 frag = (u16)((ext[2] << 8) | ext[3]);
 
-			len = 8;
 			if (frag & 0xfff8)
 				pkt->frag = CTD_FRAG_LATER;
 			else if (frag & 1)

@@ -6,7 +6,9 @@
 #ifndef CTD_CORE_SCRATCH_H
 #define CTD_CORE_SCRATCH_H
 
+#include <ctd/abi/action.h>
 #include <ctd/abi/cache.h>
+#include <ctd/abi/ct.h>
 #include <ctd/abi/key.h>
 #include <ctd/abi/upcall.h>
 
@@ -55,21 +57,55 @@ struct packet {
 	u8 tcp_flags; /* low byte: FIN SYN RST PSH ACK URG ECE CWR */
 	u8 icmp_type;
 	u8 icmp_code;
-	u8 pad;
+	u8 tcp_options; /* bytes of options */
 	be32 ipv6_label;
 	u32 tcp_seq; /* host order */
 	u32 tcp_ack;
+	u32 tcp_end;  /* sequence number after it: payload, SYN and FIN count */
+	u32 tcp_sack; /* from here on what core/tcp_options.h reads: the right edge of SACK blocks, or tcp_ack */
 	struct ctd_tuple tuple; /* zone is ct()'s to set */
 	u8 eth_dst[6];
 	u8 eth_src[6];
-	u8 pad2[4];
+	u16 tcp_window; /* host order, as on the wire */
+	u8 tcp_offers;  /* CTD_TCPW_SCALE, CTD_TCPW_SACK */
+	u8 tcp_scale;
+};
+
+/* What ct() reads of an SCTP packet beyond its ports, and where its association stands then: see ct/sctp.h. */
+#define SCTP_MAX_CHUNKS 8 /* of those that change a state */
+struct sctp_packet {
+	be32 tag;
+	be32 init_tag; /* of an INIT or INIT ACK */
+	u16 seen;      /* 1 << chunk type, for the types below 16 */
+	u8 count;      /* of `chunk` */
+	u8 bad;        /* chunks are cut, or may not stand together */
+	u8 state;      /* enum ctd_sctp_state */
+	u8 quiet;      /* passes, but does not keep the association alive */
+	u8 pad[2];
+	u8 chunk[SCTP_MAX_CHUNKS]; /* types, in the packet's order; SCTP_T_BIT */
+	struct ctd_sctp_track track;
+};
+
+/* What ct() reads of a DCCP packet. */
+struct dccp_packet {
+	u64 seq;
+	u64 ack; /* ~0: none, or a short one */
+	u8 type;
+	u8 assured; /* it ends the handshake */
+	u8 pad[6];
 };
 
 struct scratch {
 	struct packet pkt;
-	struct ctd_packet_ct ct; /* the packet's connection */
-	struct ctd_tuple quoted; /* of an ICMP error: the tuple of the packet it quotes */
-	u32 quoted_l4;           /* offset of the quoted layer 4 header */
+	struct ctd_packet_ct ct;     /* the packet's connection */
+	struct ctd_action_ct commit; /* of the ct(commit) under way */
+	struct ctd_tuple quoted;     /* of an ICMP error: the tuple of the packet it quotes */
+	u32 quoted_l4;  /* offset of the quoted layer 4 header (or of where it would be), 0: not understood */
+	u32 quoted_len; /* its length with payload by the quoted IP header, 0: not known */
+	union {
+		struct sctp_packet sctp;
+		struct dccp_packet dccp;
+	};
 
 	u32 actions;   /* index into flow_actions */
 	u32 action_at; /* next slot */
@@ -81,7 +117,8 @@ struct scratch {
 	u32 flow[CTD_VERDICT_FLOWS];
 	u32 flow_gen[CTD_VERDICT_FLOWS];
 	u32 guard;
-	u8 settle; /* ct() found a settled connection: a verdict may be made */
+	u8 settle;  /* ct() found a settled connection: a verdict may be made */
+	u8 lookups; /* of connections: by ct() in several zones, or again after a race */
 	u8 rpf_done;
 	u8 icmp_type; /* for STAGE_ICMP_ERROR: the error to answer with */
 	u8 icmp_code;

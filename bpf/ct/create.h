@@ -8,13 +8,16 @@
 #define CTD_CT_CREATE_H
 
 #include "ct/classes.h"
-#include "ct/tcp.h"
+#include "ct/commit.h"
 #include "ct/timeout.h"
+#include "ct/track_other.h"
+#include "ct/track_tcp.h"
 #include "nat/select.h"
 
 /* The record of the packet in the scratch record, not yet published. */
-static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, const struct scratch *s)
+static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, struct scratch *s)
 {
+	struct commit_fields fields;
 	u64 now = now_jiffies();
 	u32 seq = (CTD_CTL_SEQ(conn->ctl) + 1) & 0xffffff;
 
@@ -24,28 +27,28 @@ static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, const struc
 	conn->status = 0;
 	conn->orig = s->ct.tuple;
 	tuple_invert(&conn->reply, &conn->orig);
-	conn->tcp_last_dir = CTD_DIR_ORIG;
-	conn->tcp_last_flags = s->pkt.tcp_flags;
+	conn->source = source_of(&conn->orig);
 	conn->state = 0;
-	if (conn->orig.proto == IPPROTO_TCP)
-		conn->state = (u8)tcp_next(CTD_TCP_NONE, CTD_DIR_ORIG, s->pkt.tcp_flags);
-	conn->timeout = timeout_of(conn->orig.proto, conn->state);
+	__builtin_memset(conn->win, 0, sizeof(conn->win));
+	if (conn->orig.proto != IPPROTO_TCP) /* TCP's part: tcp_begin() */
+		other_begin(conn, s);
+	conn->timeout_policy = s->commit.timeout_policy ? s->commit.timeout_policy : zone_policy(conn->orig.zone);
+	conn->timeout = timeout_of(conn->timeout_policy, conn->orig.proto, conn->state);
 	conn->last_seen[0] = (u32)now;
 	conn->last_seen[1] = 0;
 	conn->start = now;
 	conn->mark = 0;
 	conn->helper = 0;
-	conn->timeout_policy = 0;
 	__builtin_memset(conn->label, 0, sizeof(conn->label));
+	commit_fields(&fields, conn, &s->commit);
+	commit_write(&fields, conn);
+	conn->event_mask = (u16)s->commit.event_mask;
 	conn->master = CTD_CONN_NONE;
 	conn->master_seq = 0;
 	conn->count[0].packets = 1;
 	conn->count[0].bytes = s->pkt.l3_len;
 	conn->count[1].packets = 0;
 	conn->count[1].bytes = 0;
-	__builtin_memset(conn->win, 0, sizeof(conn->win));
-	conn->tcp_last_seq = s->pkt.tcp_seq;
-	conn->tcp_last_ack = s->pkt.tcp_ack;
 	conn->ring_pos = 0;
 	conn->next_free = CTD_CONN_NONE;
 }
@@ -109,19 +112,17 @@ static __always_inline u32 nat_status(const struct ctd_conn *conn)
 }
 
 /* The last step: from here on others see the connection. */
-static __always_inline void conn_publish(struct ctd_rt *rt, struct ctd_conn *conn, u32 id, struct scratch *s)
+static __always_inline void conn_publish(struct ctd_rt *rt, struct ctd_conn *conn, u32 id)
 {
 	u32 seq = CTD_CTL_SEQ(conn->ctl);
 
-	conn->status = CTD_STATUS_CONFIRMED | nat_status(conn);
+	conn->status |= CTD_STATUS_CONFIRMED | nat_status(conn);
 	atomic_add(&rt->conns, 1);
 	check_set(id, (u32)now_jiffies() + conn->timeout);
+	event(id, CTD_EVENT_NEW); /* before anybody can change it */
 	mem_barrier();
 	write_once(conn->ctl, CTD_CTL(seq, CTD_CLASS_UNANSWERED, CTD_CONN_VALID));
-	s->ct.conn = id;
-	s->ct.conn_seq = seq;
-	s->ct.dir = CTD_DIR_ORIG;
-	count(s->pkt.port, CTD_COUNT_CT_NEW);
+	class_stand(CTD_CLASS_INDEX(CTD_CLASS_UNANSWERED, conn->orig.family), id, seq);
 }
 
 /* A record that was never published: what it has reserved, and its id, go. */
@@ -129,21 +130,39 @@ static __always_inline void conn_discard(struct ctd_rt *rt, struct ctd_conn *con
 {
 	u32 ctl = conn->ctl;
 
-	if (tuple_release(&conn->orig, id) || tuple_release(&conn->reply, id)) {
+	if (conn_release(id)) {
 		atomic_add(&rt->conns, 1); /* the sweep takes it off again */
 		conn_linger(conn, id, ctl);
 		return;
 	}
-	class_live(CTD_CLASS_UNANSWERED, -1);
+	class_leave(CTD_CLASS_INDEX(CTD_CLASS_UNANSWERED, conn->orig.family), conn->source);
+	zone_leave(conn->orig.zone);
 	write_once(conn->ctl, CTD_CTL(CTD_CTL_SEQ(ctl), 0, CTD_CONN_FREE));
 	id_free(id, conn);
+}
+
+/* A place among the unanswered, and an id. CTD_CONN_NONE if all that could make room are assured. */
+static __always_inline u32 conn_place(u32 family, u32 source)
+{
+	u32 index = CTD_CLASS_INDEX(CTD_CLASS_UNANSWERED, family), id = CTD_CONN_NONE;
+
+	if (!class_reserve(index, source))
+		return CTD_CONN_NONE;
+	if (!family_full(family) || family_make_room(family)) {
+		id = id_alloc();
+		if (!id && table_make_room())
+			id = id_alloc();
+	}
+	if (!id)
+		class_leave(index, source);
+	return id;
 }
 
 /*
  * Makes the packet's connection. Answers a drop reason; CTD_DROP_CT_CLASH also when another CPU was first: the caller
  * looks the packet up again.
  */
-CTD_GLOBAL int conn_create(u32 nat_id)
+CTD_GLOBAL int conn_create(void)
 {
 	struct scratch *s = scratch_get();
 	struct ctd_rt *rt = rt_get();
@@ -153,20 +172,27 @@ CTD_GLOBAL int conn_create(u32 nat_id)
 
 	if (!s || !rt)
 		return CTD_DROP_NO_SCRATCH;
-	id = id_alloc();
+	if (!zone_enter(s->ct.zone))
+		return CTD_DROP_CT_LIMIT;
+	id = conn_place(s->ct.tuple.family, source_of(&s->ct.tuple));
 	conn = conn_get(id);
-	if (!id || !conn)
+	if (!id || !conn) {
+		zone_leave(s->ct.zone);
 		return CTD_DROP_CT_FULL;
+	}
 	conn_fill(conn, id, s);
-	if (!class_join(CTD_CLASS_UNANSWERED, id, CTD_CTL_SEQ(conn->ctl)))
-		reason = CTD_DROP_CT_FULL;
-	else
-		reason = reserve_both(conn, id, nat_id, s->key.key.out_port);
+	if (conn->orig.proto == IPPROTO_TCP)
+		tcp_begin(id);
+	reason = reserve_both(conn, id, s->commit.nat_id, s->key.key.out_port);
 	if (reason) {
 		conn_discard(rt, conn, id);
 		return reason;
 	}
-	conn_publish(rt, conn, id, s);
+	s->ct.conn = id;
+	s->ct.conn_seq = CTD_CTL_SEQ(conn->ctl);
+	s->ct.dir = CTD_DIR_ORIG;
+	conn_publish(rt, conn, id);
+	count(s->pkt.port, CTD_COUNT_CT_NEW);
 	return CTD_DROP_NONE;
 }
 

@@ -10,7 +10,6 @@
 #include "core/config.h"
 #include "core/maps.h"
 
-#define ID_BATCH 32u
 #define ID_RETRIES 8
 
 /* While a record is free and first of a chain on the shared stack, two of its fields have another meaning. */
@@ -73,7 +72,7 @@ static __always_inline u32 id_alloc(void)
 }
 
 /*
- * The record is CTD_CONN_FREE or was never published. The cache holds up to two batches; the second goes to the shared
+ * The record is CTD_CONN_FREE or was never published. The cache holds a batch; when it is full, it goes to the shared
  * stack as a chain.
  */
 static __always_inline void id_free(u32 id, struct ctd_conn *conn)
@@ -85,7 +84,7 @@ static __always_inline void id_free(u32 id, struct ctd_conn *conn)
 	cache = map_lookup(&ct_free, &zero);
 	if (!cache || !rt)
 		return;
-	if (cache->count >= ID_BATCH) {
+	if (cache->count >= ctd_config.id_batch) {
 		struct ctd_conn *first = conn_get(cache->head);
 
 		if (!first)

@@ -10,7 +10,9 @@
 
 #include "core/count.h"
 #include "core/hash.h"
+#include "ct/event.h"
 #include "ct/ids.h"
+#include "ct/zone.h"
 
 #define E_EXIST 17 /* errno of an insertion with BPF_NOEXIST */
 
@@ -70,6 +72,14 @@ static __always_inline long tuple_release(const struct ctd_tuple *t, u32 id)
 	struct ctd_tuple_ref *ref = tuple_ref(t);
 
 	return ref && read_once(ref->conn) == id ? tuple_remove(t) : 0;
+}
+
+/* Both tuples of a connection; as tuple_release(). A function of its own for the stack's sake, as tuple_insert(). */
+CTD_GLOBAL int conn_release(u32 id)
+{
+	struct ctd_conn *conn = conn_get(id);
+
+	return conn && (tuple_release(&conn->orig, id) || tuple_release(&conn->reply, id));
 }
 
 /* Looks a tuple up. 1: found (see `dead`), 0: nobody has it or its record is not confirmed yet. */
@@ -135,6 +145,17 @@ static __always_inline int verdict_credit(struct ctd_verdict_head *v, const stru
 	return 1;
 }
 
+/*
+ * Of a verdict that has collected packets since it was credited, which the fast path does once a second: the last one
+ * came within a second of what the record says.
+ */
+static __always_inline void seen_late(struct ctd_conn *conn, u8 dir)
+{
+	u32 now = (u32)now_jiffies(), latest = read_once(conn->last_seen[dir & 1]) + ctd_config.hz;
+
+	write_once(conn->last_seen[dir & 1], (s32)(now - latest) < 0 ? now : latest);
+}
+
 /* Takes the verdict of one direction out of the cache, credited. */
 static __always_inline void verdict_remove(struct ctd_conn *conn, const struct ctd_tuple *t, u8 dir)
 {
@@ -143,7 +164,7 @@ static __always_inline void verdict_remove(struct ctd_conn *conn, const struct c
 
 		if (v) {
 			if (verdict_credit(&v->head, &v->tail, conn))
-				conn->last_seen[dir & 1] = (u32)now_jiffies();
+				seen_late(conn, dir);
 			map_delete(&ct_cache6, t);
 		}
 	} else {
@@ -154,7 +175,7 @@ static __always_inline void verdict_remove(struct ctd_conn *conn, const struct c
 		v = map_lookup(&ct_cache4, &k4);
 		if (v) {
 			if (verdict_credit(&v->head, &v->tail, conn))
-				conn->last_seen[dir & 1] = (u32)now_jiffies();
+				seen_late(conn, dir);
 			map_delete(&ct_cache4, &k4);
 		}
 	}
@@ -172,12 +193,48 @@ CTD_GLOBAL int conn_drop_verdicts(u32 id)
 	return 0;
 }
 
-static __always_inline void class_live(u32 cls, s64 by)
+/* The counter of a source in a ring; see map `ct_sources`. */
+static __always_inline u32 *source_count(u32 index, u32 source)
 {
-	struct ctd_class *c = map_lookup(&ct_class, &cls);
+	u32 key = CTD_CLASS_RING(index) * CTD_SOURCES + ((source - 1) & (CTD_SOURCES - 1));
 
-	if (c)
-		atomic_add(&c->live, by);
+	return map_lookup(&ct_sources, &key);
+}
+
+/* One more member of a class (`index`: CTD_CLASS_INDEX). 1 if its source has more than its share now. */
+CTD_GLOBAL int class_enter(u32 index, u32 source)
+{
+	struct ctd_class *c = map_lookup(&ct_class, &index);
+	u32 *n, before;
+
+	if (!c)
+		return 0;
+	atomic_add(&c->live, 1);
+	if (!c->size)
+		return 0;
+	n = source_count(index, source);
+	if (!n)
+		return 0;
+	before = atomic_add(n, 1);
+	if (before == c->share)
+		atomic_add(&c->over, 1);
+	return before >= c->share;
+}
+
+CTD_GLOBAL int class_leave(u32 index, u32 source)
+{
+	struct ctd_class *c = map_lookup(&ct_class, &index);
+	u32 *n;
+
+	if (!c)
+		return 0;
+	atomic_add(&c->live, -1);
+	if (!c->size)
+		return 0;
+	n = source_count(index, source);
+	if (n && atomic_add(n, -1) == c->share + 1)
+		atomic_add(&c->over, -1);
+	return 0;
 }
 
 /*
@@ -188,6 +245,15 @@ static __always_inline void check_set(u32 id, u32 due)
 	u32 *check = map_lookup(&ct_check, &id);
 
 	if (check)
+		write_once(*check, due ? due : 1);
+}
+
+/* No later than `due`: an earlier look finds out for itself. Mostly a read, for what shortens a timeout often. */
+static __always_inline void check_by(u32 id, u32 due)
+{
+	u32 *check = map_lookup(&ct_check, &id);
+
+	if (check && (s32)(read_once(*check) - due) > 0)
 		write_once(*check, due ? due : 1);
 }
 
@@ -239,13 +305,17 @@ CTD_GLOBAL int conn_destroy(u32 id)
 		return 0;
 	}
 	conn_drop_verdicts(id);
-	if (tuple_release(&conn->orig, id) || tuple_release(&conn->reply, id)) {
+	if (conn_release(id)) {
 		conn_unlock(conn);
 		conn_linger(conn, id, ctl);
 		return 0;
 	}
-	class_live(CTD_CTL_CLASS(ctl), -1);
+	class_leave(CTD_CLASS_INDEX(CTD_CTL_CLASS(ctl), conn->orig.family), conn->source);
+	zone_leave(conn->orig.zone);
 	atomic_add(&rt->conns, -1);
+	count_ended(read_once(conn->end_reason));
+	if (read_once(conn->status) & CTD_STATUS_CONFIRMED)
+		event(id, CTD_EVENT_DESTROY);
 	check = map_lookup(&ct_check, &id);
 	if (check)
 		write_once(*check, 0);
@@ -256,12 +326,15 @@ CTD_GLOBAL int conn_destroy(u32 id)
 	return 1;
 }
 
-/* Makes a connection dead if it is still as `ctl` says; 1 if it was this call that did. */
-static __always_inline int conn_make_dead(struct ctd_conn *conn, u32 ctl)
+/* Makes a connection dead if it is still as `ctl` says; 1 if it was this call that did. `why`: enum ctd_end_reason. */
+static __always_inline int conn_make_dead(struct ctd_conn *conn, u32 ctl, u8 why)
 {
 	u32 dead = CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_DEAD);
 
-	return CTD_CTL_LIFE(ctl) == CTD_CONN_VALID && atomic_cmpxchg(&conn->ctl, ctl, dead) == ctl;
+	if (CTD_CTL_LIFE(ctl) != CTD_CONN_VALID || atomic_cmpxchg(&conn->ctl, ctl, dead) != ctl)
+		return 0;
+	write_once(conn->end_reason, why);
+	return 1;
 }
 
 /*
@@ -279,9 +352,9 @@ static __always_inline int conn_reap(struct ctd_conn *conn, u32 id)
 	return conn_destroy(id);
 }
 
-static __always_inline int conn_kill(struct ctd_conn *conn, u32 id, u32 ctl)
+static __always_inline int conn_kill(struct ctd_conn *conn, u32 id, u32 ctl, u8 why)
 {
-	return conn_make_dead(conn, ctl) && conn_reap(conn, id);
+	return conn_make_dead(conn, ctl, why) && conn_reap(conn, id);
 }
 
 #endif

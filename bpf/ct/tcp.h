@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * TCP's state machine, RFC 9293 as seen from the middle, with the states and transitions of Linux nf_conntrack, which
- * is the oracle of the tests. States only: windows are not checked yet.
+ * is the oracle of the tests. States only: the windows are ct/tcp_window.h's.
  */
 #ifndef CTD_CT_TCP_H
 #define CTD_CT_TCP_H
@@ -13,6 +13,23 @@
 /* Answers of tcp_next() that are no states. */
 #define TCP_INVALID 0xff
 #define TCP_IGNORE 0xfe /* let it pass, change nothing */
+
+/* What the last segment was, by its flags. */
+static __always_inline int tcp_is_syn(u32 flags)
+{
+	return (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+}
+
+static __always_inline int tcp_is_synack(u32 flags)
+{
+	return (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == (TCP_SYN | TCP_ACK);
+}
+
+/* Neither opens nor ends anything. */
+static __always_inline int tcp_is_ack(u32 flags)
+{
+	return (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_ACK;
+}
 
 static __always_inline u32 tcp_next_rst(u32 state)
 {
@@ -110,16 +127,16 @@ static __always_inline u32 tcp_next(u32 state, u8 dir, u8 flags)
 /* Combinations that no TCP sends: as nf_conntrack, which takes PSH, ECE and CWR with anything. */
 static __always_inline int tcp_flags_valid(u8 flags)
 {
-	switch (flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK | 0x20)) {
+	switch (flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK | TCP_URG)) {
 		case TCP_SYN:
-		case TCP_SYN | 0x20:
+		case TCP_SYN | TCP_URG:
 		case TCP_SYN | TCP_ACK:
 		case TCP_RST:
 		case TCP_RST | TCP_ACK:
 		case TCP_FIN | TCP_ACK:
-		case TCP_FIN | TCP_ACK | 0x20:
+		case TCP_FIN | TCP_ACK | TCP_URG:
 		case TCP_ACK:
-		case TCP_ACK | 0x20:
+		case TCP_ACK | TCP_URG:
 			return 1;
 	}
 	return 0;

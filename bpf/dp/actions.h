@@ -69,7 +69,7 @@ static __always_inline int run_actions(CTX *ctx, struct scratch *s)
 				return recirculate(s, action->arg);
 			case CTD_ACT_CT_CLEAR:
 				__builtin_memset(&s->ct, 0, sizeof(s->ct));
-				s->key.key.ct_state = 0;
+				key_clear_ct(&s->key.key);
 				s->settle = 0;
 				continue;
 		}

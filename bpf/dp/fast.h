@@ -21,6 +21,9 @@ struct fast {
 	u32 version;
 	u32 next_hop;
 	u16 credited;
+	u8 dir; /* from here on with CTD_VERDICT_WINDOW only: they stand in a cache line of their own */
+	u32 conn;
+	u32 conn_seq;
 };
 
 /* Once a second: the collected counters go to the record and the flows. 0 if the connection is not there any more. */
@@ -37,7 +40,8 @@ static __always_inline int fast_credit(struct ctd_verdict_head *v, struct ctd_ve
 	v->credited = credit_clock(now);
 	if (verdict_credit(v, tail, conn))
 		conn->last_seen[tail->dir & 1] = now;
-	udp_assure(conn, v->conn, &ctl);
+	if (stream_due(conn))
+		conn_assure(conn, v->conn, &ctl);
 	return 1;
 }
 
@@ -81,6 +85,11 @@ static __always_inline int fast_find(const struct packet *pkt, struct fast *f, s
 	f->version = v->version;
 	f->next_hop = v->next_hop;
 	f->credited = v->credited;
+	if (f->guard.verdict & CTD_VERDICT_WINDOW) {
+		f->conn = v->conn;
+		f->conn_seq = f->tail->conn_seq;
+		f->dir = f->tail->dir & 1;
+	}
 	mem_barrier();
 	return read_once(v->tag) == tag && read_once(*tag_end) == tag;
 }
@@ -125,6 +134,21 @@ static __always_inline int fast_send(CTX *ctx, struct scratch *s, const struct c
 	return send_to(ctx, nh->out_port, nh->ifindex, pkt->len);
 }
 
+/*
+ * TCP's windows stay right on the fast path too: a FIN or RST after a bulk transfer is judged by them. 0 if the segment
+ * does not fit, or the record is busy: it takes the long way, which does the same again and answers for it.
+ */
+static __always_inline int fast_follow(CTX *ctx, struct scratch *s, const struct fast *f, u32 now)
+{
+	struct ctd_conn *conn = conn_get(f->conn);
+
+	tcp_read_options(ctx, s);
+	if (!conn || tcp_follow(f->conn, CTD_CTL(f->conn_seq, 0, CTD_CONN_VALID), f->dir) != TRACK_OK)
+		return 0;
+	write_once(conn->last_seen[f->dir & 1], now);
+	return 1;
+}
+
 /* FAST_MISS, or the program's verdict. */
 static __always_inline int fast_path(CTX *ctx, struct scratch *s, const struct ctd_port *port)
 {
@@ -151,6 +175,8 @@ static __always_inline int fast_path(CTX *ctx, struct scratch *s, const struct c
 		return FAST_MISS;
 	now = (u32)now_jiffies();
 	if (!fast_next_hop(s, f.next_hop, &nh, now) || wire_size(ctx, pkt) > nh.mtu)
+		return FAST_MISS;
+	if (f.guard.verdict & CTD_VERDICT_WINDOW && !fast_follow(ctx, s, &f, now))
 		return FAST_MISS;
 	atomic_add(&f.live->pending, CTD_PENDING(1, pkt->l3_len));
 	if ((u16)(credit_clock(now) - f.credited) >= (u16)(ctd_config.hz >> CTD_CREDIT_SHIFT) &&

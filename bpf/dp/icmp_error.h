@@ -92,6 +92,9 @@ static __always_inline int error_quote(CTX *ctx, struct scratch *s, u32 quote)
 		*(be16 *)(b + l4) = was->sport;
 		*(be16 *)(b + l4 + 2) = was->dport;
 	}
+	if (was->proto == IPPROTO_SCTP && !ctx_csum_partial(ctx))
+		*(u32 *)(b + l4 + offsetof(struct sctp_header, check)) ^=
+			sctp_check_diff(&s->pkt.tuple, was, s->pkt.l3_len - l4);
 	value_barrier(check);
 	if (!check || check > 18)
 		return 0;

@@ -82,32 +82,81 @@ static __always_inline void key_build(CTX *ctx, struct scratch *s)
 	}
 }
 
-/* What ct() and NAT changed, in the flow key. */
-static __always_inline void key_set_ct(struct scratch *s)
+static __always_inline void key_clear_ct(struct ctd_flow_key *key)
 {
-	struct ctd_flow_key *key = &s->key.key;
-	struct ctd_conn *conn = conn_get(s->ct.conn);
-
-	key->ct_state = s->ct.state;
-	key->ct_zone = s->ct.zone;
+	key->ct_state = 0;
+	key->ct_zone = 0;
 	key->ct_mark = 0;
 	__builtin_memset(key->ct_label, 0, sizeof(key->ct_label));
 	__builtin_memset(&key->ct_orig_src, 0, 2 * sizeof(struct ctd_addr));
 	key->ct_orig_proto = 0;
 	key->ct_orig_sport = 0;
 	key->ct_orig_dport = 0;
-	if (s->ct.conn && conn) {
-		key->ct_mark = conn->mark;
-		__builtin_memcpy(key->ct_label, conn->label, sizeof(key->ct_label));
-		key->ct_orig_src = conn->orig.src;
-		key->ct_orig_dst = conn->orig.dst;
-		key->ct_orig_proto = conn->orig.proto;
-		key->ct_orig_sport = conn->orig.sport;
-		key->ct_orig_dport = conn->orig.dport;
+}
+
+/* The original direction's tuple; of ICMP queries type and code, as in Open vSwitch. */
+static __always_inline void key_set_orig(struct ctd_flow_key *key, const struct ctd_tuple *orig)
+{
+	u16 kind = host_ntohs(orig->dport);
+
+	key->ct_orig_src = orig->src;
+	key->ct_orig_dst = orig->dst;
+	key->ct_orig_proto = orig->proto;
+	key->ct_orig_sport = orig->sport;
+	key->ct_orig_dport = orig->dport;
+	if (proto_is_icmp(orig->proto)) {
+		key->ct_orig_sport = host_htons(kind >> 8);
+		key->ct_orig_dport = host_htons(kind & 0xff);
 	}
+}
+
+/* What the key has of a record, copied before it is known to be still the connection's. */
+struct key_ct {
+	u8 label[16];
+	struct ctd_tuple orig;
+	u32 mark;
+};
+
+/*
+ * What ct() found, in the flow key. Answers a drop reason: if the connection has ended and its record is another's,
+ * that one's mark must not be matched. A packet that was translated under the connection goes on with what an earlier
+ * ct() has put into the key.
+ */
+static __always_inline int key_set_ct(struct scratch *s)
+{
+	struct key_ct *found = (struct key_ct *)s->buffer;
+	struct ctd_conn *conn = conn_get(s->ct.conn);
+	struct ctd_flow_key *key = &s->key.key;
+
+	if (s->ct.conn && conn) {
+		__builtin_memcpy(found->label, conn->label, sizeof(found->label));
+		found->orig = conn->orig;
+		found->mark = read_once(conn->mark);
+		mem_barrier();
+		if (CTD_CTL_SEQ(read_once(conn->ctl)) != s->ct.conn_seq)
+			return s->ct.nat_done ? CTD_DROP_NONE : CTD_DROP_CT_CLASH;
+	}
+	key_clear_ct(key);
+	key->ct_zone = s->ct.zone;
+	if (s->ct.conn && conn) {
+		key->ct_mark = found->mark;
+		__builtin_memcpy(key->ct_label, found->label, sizeof(key->ct_label));
+		key_set_orig(key, &found->orig);
+	} else if (s->ct.state & CTD_CS_NEW) {
+		key_set_orig(key, &s->ct.tuple);
+	}
+	return CTD_DROP_NONE;
+}
+
+/* What ct() and NAT made of the packet. */
+static __always_inline void key_set_header(struct scratch *s)
+{
+	struct ctd_flow_key *key = &s->key.key;
+
+	key->ct_state = s->ct.state;
 	key->ip_src = s->pkt.tuple.src;
 	key->ip_dst = s->pkt.tuple.dst;
-	if (!proto_is_icmp(s->pkt.tuple.proto)) {
+	if (proto_has_ports(s->pkt.tuple.proto)) {
 		key->sport = s->pkt.tuple.sport;
 		key->dport = s->pkt.tuple.dport;
 	}

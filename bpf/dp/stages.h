@@ -37,6 +37,7 @@ static __always_inline void packet_begin(struct scratch *s)
 	s->flow_count = 0;
 	s->guard = 0;
 	s->settle = 0;
+	s->lookups = 0;
 	s->rpf_done = 0;
 	s->icmp_type = 0;
 	s->fib_family = 0;
@@ -183,9 +184,20 @@ static __always_inline int stage_ct(CTX *ctx)
 		return drop(s->pkt.port, CTD_DROP_POLICY);
 	recirc_id = action->ct.recirc_id;
 	reason = ct_run(ctx, s, action);
+	/* What the key has of the connection before the packet is changed: until then it can start over. */
+	if (!reason)
+		reason = key_set_ct(s);
+	if (!reason)
+		reason = ct_translate(ctx, s, action);
+	if (reason == CTD_DROP_CT_CLASH && s->ct.conn && !s->ct.nat_done && !(action->flags & CTD_CTF_ZONE_FIELD)) {
+		/* The connection ended under the packet, which is as it was: once more, from the look-up on. (Where
+		 * the zone comes from the key it may not be as it was.) */
+		__builtin_memset(&s->ct, 0, sizeof(s->ct));
+		return go(ctx, s, GO(STAGE_CT));
+	}
 	if (reason)
 		return drop(s->pkt.port, reason);
-	key_set_ct(s);
+	key_set_header(s);
 	return go(ctx, s, recirc_id ? recirculate(s, recirc_id) : GO(STAGE_ACTIONS));
 }
 

@@ -14,7 +14,7 @@ static __always_inline void guard_of(struct ctd_guard *g, const struct scratch *
 	__builtin_memcpy(g->eth_dst, s->pkt.eth_dst, 6);
 	__builtin_memcpy(g->eth_src, s->pkt.eth_src, 6);
 	g->ip_tos = s->pkt.tos;
-	g->pad = 0;
+	g->verdict = 0;
 	g->mask = 0;
 }
 
@@ -24,7 +24,7 @@ static __always_inline int guard_ok(const struct ctd_guard *want, const struct c
 	u32 id = want->mask;
 	const u64 *mask = map_lookup(&guard_masks, &id);
 	const u64 *a = (const u64 *)want, *b = (const u64 *)have;
-	/* The last 16 bits of the value name the mask; those of a mask are zero. */
+	/* The last 24 bits of the value are flags and the mask's name; those of a mask are zero. */
 
 	return mask && !((a[0] ^ b[0]) & mask[0]) && !((a[1] ^ b[1]) & mask[1]) && !((a[2] ^ b[2]) & mask[2]);
 }
@@ -35,7 +35,7 @@ static __always_inline u16 credit_clock(u32 jiffies)
 }
 
 static __always_inline void verdict_fill(struct ctd_verdict_head *v, struct ctd_verdict_tail *tail,
-					 const struct scratch *s, u32 next_hop)
+					 const struct scratch *s, const struct ctd_conn *conn, u32 next_hop)
 {
 	v->tag = tuple_tag(&s->ct.tuple);
 	v->version = s->version;
@@ -45,6 +45,8 @@ static __always_inline void verdict_fill(struct ctd_verdict_head *v, struct ctd_
 	v->pending = 0;
 	guard_of(&v->guard, s);
 	v->guard.mask = (u16)s->guard;
+	if (conn->orig.proto == IPPROTO_TCP && !(conn->tcp_syn_flags & CTD_TCPW_LIBERAL))
+		v->guard.verdict = CTD_VERDICT_WINDOW;
 	tail->conn_seq = s->ct.conn_seq;
 	tail->nat = s->ct.nat_done;
 	tail->dir = s->ct.dir;
@@ -74,7 +76,7 @@ static __always_inline void verdict4_make(struct scratch *s, struct ctd_conn *co
 			return;
 		verdict_credit(&v->head, &v->tail, conn);
 	}
-	verdict_fill(&fresh.head, &fresh.tail, s, next_hop);
+	verdict_fill(&fresh.head, &fresh.tail, s, conn, next_hop);
 	fresh.src = s->pkt.tuple.src.v4;
 	fresh.dst = s->pkt.tuple.dst.v4;
 	fresh.sport = s->pkt.tuple.sport;
@@ -96,7 +98,7 @@ static __always_inline void verdict6_make(struct scratch *s, struct ctd_conn *co
 		verdict_credit(&v->head, &v->tail, conn);
 	}
 	__builtin_memset(fresh, 0, sizeof(*fresh));
-	verdict_fill(&fresh->head, &fresh->tail, s, next_hop);
+	verdict_fill(&fresh->head, &fresh->tail, s, conn, next_hop);
 	fresh->src = s->pkt.tuple.src;
 	fresh->dst = s->pkt.tuple.dst;
 	fresh->sport = s->pkt.tuple.sport;
@@ -104,6 +106,17 @@ static __always_inline void verdict6_make(struct scratch *s, struct ctd_conn *co
 	fresh->tag_end = fresh->head.tag;
 	if (!map_update(&ct_cache6, &s->ct.tuple, fresh, BPF_ANY))
 		count(s->pkt.port, CTD_COUNT_FAST_MADE);
+}
+
+/*
+ * A mark or label that was set meanwhile may want another verdict. Who sets it removes verdicts afterwards, so either
+ * that removal or this look sees the other.
+ */
+static __always_inline int verdict_outdated(const struct scratch *s, const struct ctd_conn *conn)
+{
+	mem_barrier();
+	return read_once(conn->mark) != s->key.key.ct_mark ||
+	       __builtin_memcmp(conn->label, s->key.key.ct_label, sizeof(conn->label));
 }
 
 /* Called where a forwarded packet leaves, before its TTL changes. */
@@ -124,6 +137,8 @@ static __always_inline void verdict_make(CTX *ctx, struct scratch *s, const stru
 		verdict4_make(s, conn, next_hop);
 	else
 		verdict6_make(s, conn, next_hop);
+	if (verdict_outdated(s, conn))
+		conn_drop_verdicts(s->ct.conn);
 }
 
 #endif

@@ -31,9 +31,19 @@
 		__type(value, value_t);                             \
 	} map_name SEC(".maps")
 
+#define CTD_RING(ring_name, bytes)                  \
+	struct {                                    \
+		__uint(type, BPF_MAP_TYPE_RINGBUF); \
+		__uint(max_entries, bytes);         \
+	} ring_name SEC(".maps")
+
 #define map_lookup(map, key) bpf_map_lookup_elem(map, key)
 #define map_update(map, key, value, flags) bpf_map_update_elem(map, key, value, flags)
 #define map_delete(map, key) bpf_map_delete_elem(map, key)
+
+/* What is reserved must be submitted. The reader is woken when it has read all that there was before. */
+#define ring_reserve(ring, size) bpf_ringbuf_reserve(ring, size, 0)
+#define ring_submit(record) bpf_ringbuf_submit(record, 0)
 
 #define now_jiffies() bpf_jiffies64()
 #define random32() bpf_get_prandom_u32()
@@ -45,6 +55,8 @@
 /* Keep LLVM from folding a bound that the verifier has to see. */
 #define value_barrier(v) asm volatile("" : "+r"(v))
 #define mem_barrier() asm volatile("" ::: "memory")
+/* In a loop that waits for another CPU. */
+#define cpu_relax() mem_barrier()
 
 /* x86 and arm64 both order these for BPF: the JIT emits full barriers for the fetching forms. */
 #define atomic_add(p, v) __sync_fetch_and_add(p, v)

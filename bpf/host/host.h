@@ -16,7 +16,9 @@
  *   ctx_change_head, ctx_change_tail, ctx_strip (remove bytes after the Ethernet header), ctx_vlan_push, ctx_vlan_clear
  *   ctx_tail_call(ctx, stage)
  *   CTX_OK, CTX_DROP                           verdicts of a program
- * and maps: CTD_MAP(), map_lookup, map_update, map_delete; clocks: now_jiffies(); random32(), loop(), csum_diff().
+ * and maps: CTD_MAP(), map_lookup, map_update, map_delete; rings to userspace: CTD_RING(), ring_reserve (NULL when it
+ * is full), ring_submit; clocks: now_jiffies(); random32(), loop(), csum_diff(), cpu_relax() while waiting for another
+ * CPU.
  */
 #ifndef CTD_HOST_H
 #define CTD_HOST_H

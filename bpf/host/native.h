@@ -115,9 +115,22 @@ long native_map_delete(struct native_map *map, const void *key);
 /* Iteration over a hash in no particular order: starts with *at = 0, false at the end. */
 bool native_map_next(struct native_map *map, u32 *at, const void **key, void **value);
 
+/* A ring buffer to userspace: what CTD_RING declares, and its records. */
+struct native_ring {
+	const char *name;
+	u32 bytes;
+	struct native_ring *next;
+	struct native_ring_state *state;
+};
+
+void native_ring_register(struct native_ring *ring);
+void *native_ring_reserve(struct native_ring *ring, u32 size);
+void native_ring_submit(void *record);
+
 u64 native_jiffies(void);
 u32 native_random32(void);
 u32 native_this_cpu(void);
+void native_relax(void);
 s64 native_csum_diff(const be32 *from, u32 from_size, const be32 *to, u32 to_size, u32 seed);
 
 #ifdef __cplusplus
@@ -211,6 +224,17 @@ static __always_inline int ctx_csum_partial(CTX *ctx)
 	}                                                                         \
 	extern struct native_map map_name
 
+#define CTD_RING(ring_name, size)                                                  \
+	struct native_ring ring_name = {.name = #ring_name, .bytes = size};        \
+	__attribute__((constructor)) static void native_register_##ring_name(void) \
+	{                                                                          \
+		native_ring_register(&ring_name);                                  \
+	}                                                                          \
+	extern struct native_ring ring_name
+
+#define ring_reserve(ring, size) native_ring_reserve(ring, size)
+#define ring_submit(record) native_ring_submit(record)
+
 #define map_lookup(map, key) native_map_lookup(map, key)
 #define map_update(map, key, value, how) native_map_update(map, key, value, how)
 #define map_delete(map, key) native_map_delete(map, key)
@@ -243,6 +267,7 @@ static __always_inline int ctx_csum_partial(CTX *ctx)
 
 #define value_barrier(v) __asm__ volatile("" : "+r"(v))
 #define mem_barrier() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#define cpu_relax() native_relax()
 
 #define atomic_add(p, v) __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST)
 #define atomic_or(p, v) __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST)

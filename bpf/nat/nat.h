@@ -21,51 +21,59 @@ static __always_inline void nat_note(struct scratch *s, const struct ctd_tuple *
 	s->ct.state |= s->ct.nat_done;
 }
 
+/* Is the record still the packet's connection? If not, what was read of it may be another's. */
+static __always_inline int nat_current(const struct scratch *s, const struct ctd_conn *conn)
+{
+	mem_barrier();
+	return CTD_CTL_SEQ(read_once(conn->ctl)) == s->ct.conn_seq;
+}
+
 static __always_inline int nat_related(CTX *ctx, struct scratch *s, const struct ctd_conn *conn)
 {
 	const struct ctd_tuple *in = s->ct.dir ? &conn->reply : &conn->orig;
 	const struct ctd_tuple *other = s->ct.dir ? &conn->orig : &conn->reply;
 	struct ctd_tuple outer = s->pkt.tuple;
 
+	/* Whoever follows it would talk past the translation. */
+	if (outer.proto == IPPROTO_ICMP && s->pkt.icmp_type == ICMP_REDIRECT)
+		return CTD_DROP_NAT_REDIRECT;
 	/* The quoted packet travelled the other way: there it had the other direction's tuple. */
 	if (rewrite_quoted(ctx, s, other))
 		return CTD_DROP_REWRITE;
-	if (addr_equal(&outer.dst, &in->dst))
-		outer.dst = other->src;
+	outer.dst = other->src;
 	/* Where the source is translated, a router on the way must not show its address either. */
 	if (!addr_equal(&in->src, &other->dst))
 		outer.src = other->dst;
 	nat_note(s, &outer);
-	return rewrite(ctx, &s->pkt, &outer) ? CTD_DROP_REWRITE : CTD_DROP_NONE;
+	if (rewrite(ctx, &s->pkt, &outer))
+		return CTD_DROP_REWRITE;
+	return nat_current(s, conn) ? CTD_DROP_NONE : CTD_DROP_CT_CLASH;
 }
 
-static __always_inline int nat_packet(CTX *ctx, struct scratch *s, const struct ctd_conn *conn)
+/*
+ * Translates the packet in place. Answers a drop reason; CTD_DROP_CT_CLASH when the connection has ended meanwhile:
+ * unless it is an ICMP error, the packet is as it was then.
+ */
+static __always_inline int nat_apply(CTX *ctx, struct scratch *s)
 {
+	struct ctd_conn *conn = conn_get(s->ct.conn);
 	struct ctd_tuple to;
+	u32 translated;
 
-	if (!(read_once(conn->status) & (CTD_STATUS_SRC_NAT | CTD_STATUS_DST_NAT)))
-		return CTD_DROP_NONE;
-	if (s->ct.state & CTD_CS_REL)
+	if (!conn)
+		return CTD_DROP_CT_CLASH;
+	translated = read_once(conn->status) & (CTD_STATUS_SRC_NAT | CTD_STATUS_DST_NAT);
+	if (translated && s->ct.state & CTD_CS_REL)
 		return nat_related(ctx, s, conn);
 	tuple_invert(&to, s->ct.dir ? &conn->orig : &conn->reply);
+	if (!nat_current(s, conn))
+		return CTD_DROP_CT_CLASH;
+	if (!translated)
+		return CTD_DROP_NONE;
 	nat_note(s, &to);
 	if (!s->ct.nat_done)
 		return CTD_DROP_NONE;
 	return rewrite(ctx, &s->pkt, &to) ? CTD_DROP_REWRITE : CTD_DROP_NONE;
-}
-
-/* Translates the packet in place. Answers a drop reason. */
-static __always_inline int nat_apply(CTX *ctx, struct scratch *s)
-{
-	struct ctd_conn *conn = conn_get(s->ct.conn);
-	int reason;
-
-	if (!conn)
-		return CTD_DROP_CT_CLASH;
-	reason = nat_packet(ctx, s, conn);
-	mem_barrier();
-	/* The connection may have ended in between, and what was read of it be another's: nothing of that may leave. */
-	return CTD_CTL_SEQ(read_once(conn->ctl)) == s->ct.conn_seq ? reason : CTD_DROP_CT_CLASH;
 }
 
 #endif

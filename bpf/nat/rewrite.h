@@ -7,19 +7,17 @@
 #define CTD_NAT_REWRITE_H
 
 #include "core/parse.h"
+#include "nat/crc32c.h"
 
-#define UDPLITE 136
-#define DCCP 33
-
-/* Where the checksum stands in a layer 4 header; 0: none that covers what we change. */
+/* Where the internet checksum stands in a layer 4 header; 0: none that covers what we change. */
 static __always_inline u32 l4_csum_offset(u8 proto)
 {
 	switch (proto) {
 		case IPPROTO_TCP:
 			return offsetof(struct tcp_header, check);
 		case IPPROTO_UDP:
-		case UDPLITE:
-		case DCCP:
+		case IPPROTO_UDPLITE:
+		case IPPROTO_DCCP:
 			return offsetof(struct udp_header, check);
 		case IPPROTO_ICMP:
 		case IPPROTO_ICMPV6:
@@ -78,6 +76,29 @@ static __always_inline u32 port_diff(const struct ctd_tuple *from, const struct 
 	return a == b ? 0 : diff_fold(word_diff(a, b));
 }
 
+/* What a change of ports changes in the checksum field of an SCTP packet of `len` bytes; addresses do not count. */
+static __always_inline u32 sctp_check_diff(const struct ctd_tuple *from, const struct ctd_tuple *to, u32 len)
+{
+	u32 changed = (u32)(from->sport ^ to->sport) | (u32)(from->dport ^ to->dport) << 16;
+
+	return changed ? crc32c_shift(changed, len) : 0;
+}
+
+/* SCTP's checksum is the device's to make if it is partial: then the field is zero and stays so. */
+static __always_inline int rewrite_sctp_check(CTX *ctx, const struct packet *pkt, const struct ctd_tuple *to)
+{
+	u32 diff = sctp_check_diff(&pkt->tuple, to, pkt->l3_off + pkt->l3_len - pkt->l4_off);
+	struct sctp_header *sctp;
+
+	if (!diff || ctx_csum_partial(ctx))
+		return 0;
+	sctp = ctx_at(ctx, pkt->l4_off, sizeof(*sctp));
+	if (!sctp)
+		return -1;
+	sctp->check ^= diff;
+	return 0;
+}
+
 /* Writes addresses and ports where they are; checksums of layer 4 are done. */
 static __always_inline int write_tuple(CTX *ctx, const struct packet *pkt, const struct ctd_tuple *to, u32 diff)
 {
@@ -121,7 +142,8 @@ static __always_inline int rewrite(CTX *ctx, struct packet *pkt, const struct ct
 {
 	u32 addrs = addr_diff(&pkt->tuple, to), ports = port_diff(&pkt->tuple, to);
 	u32 check = l4_csum_offset(to->proto);
-	u64 mangled = to->proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	/* Their checksum is never zero: that says "none". */
+	u64 mangled = to->proto == IPPROTO_UDP || to->proto == IPPROTO_UDPLITE ? BPF_F_MARK_MANGLED_0 : 0;
 
 	if (check) {
 		check += pkt->l4_off;
@@ -131,6 +153,8 @@ static __always_inline int rewrite(CTX *ctx, struct packet *pkt, const struct ct
 		if (ports && pkt->flags & PACKET_L4 && ctx_l4_csum(ctx, check, 0, ports, mangled))
 			return -1;
 	}
+	if (to->proto == IPPROTO_SCTP && pkt->flags & PACKET_L4 && rewrite_sctp_check(ctx, pkt, to))
+		return -1;
 	if (write_tuple(ctx, pkt, to, addrs))
 		return -1;
 	pkt->tuple.src = to->src;

@@ -117,7 +117,7 @@ static __always_inline int nat_reserve(struct ctd_conn *conn, u32 id, const stru
 	} else {
 		same_kind(port, &search.min, &max);
 	}
-	if (!has_ports(reply->proto) || (port >= search.min && port <= max)) {
+	if (!has_ports(reply) || (port >= search.min && port <= max)) {
 		search.error = tuple_insert(id, CTD_DIR_REPLY);
 		if (!search.error)
 			return CTD_DROP_NONE;
@@ -125,7 +125,7 @@ static __always_inline int nat_reserve(struct ctd_conn *conn, u32 id, const stru
 			return CTD_DROP_CT_FULL;
 		if (reply_unborn(id))
 			return CTD_DROP_CT_CLASH;
-		if (!has_ports(reply->proto))
+		if (!has_ports(reply))
 			return CTD_DROP_NAT_EXHAUSTED;
 	}
 	if (max < search.min)

@@ -40,6 +40,13 @@ int ctd_timer(struct __sk_buff *skb CTD_UNUSED)
 	return (int)timer_arm();
 }
 
+/* Run by the daemon in the same way: has the order in `ct_order` carried out. */
+SEC("tc")
+int ctd_order(struct __sk_buff *skb CTD_UNUSED)
+{
+	return (int)order_start();
+}
+
 /* Userspace changes the connection table through these only. */
 SEC("syscall")
 int ctd_flush(struct ctd_control *arg)

@@ -73,6 +73,29 @@ Packet sound(Input& in) {
   return p;
 }
 
+std::uint64_t found_invalid() {
+  std::uint64_t sum = 0;
+  const u32 zero = 0;
+  for (u32 cpu = 0; cpu < NATIVE_MAX_CPUS; cpu++)
+    for (std::uint64_t n :
+         static_cast<ctd_ct_stats*>(native_map_lookup_cpu(native_map_find("ct_stats"), &zero, cpu))->invalid)
+      sum += n;
+  return sum;
+}
+
+std::vector<ctd_conn> records(const World& w) {
+  std::vector<ctd_conn> all;
+  for (u32 id = 1; id <= w.rt().high_water; id++) all.push_back(*w.conn(id));
+  return all;
+}
+
+// Connections that were alive, and not over by their timeout, are as they were, byte by byte.
+void require_unchanged(const World& w, const std::vector<ctd_conn>& before) {
+  for (std::size_t i = 0; i < before.size(); i++)
+    if (CTD_CTL_LIFE(before[i].ctl) == CTD_CONN_VALID && before[i].timeout)
+      require(memcmp(&before[i], w.conn(static_cast<u32>(i + 1)), sizeof(ctd_conn)) == 0);
+}
+
 void send(World& w, Input& in, std::uint8_t op) {
   Packet p;
   if (op & 1) {
@@ -87,7 +110,10 @@ void send(World& w, Input& in, std::uint8_t op) {
   NativePacket n = to_native(p, op & 4 ? 14 + (op >> 3) : kAllLinear);
   n->ifindex = kIfindexOf + port;
   if (!(op & 8)) n->ingress_ifindex = n->ifindex;
+  const std::vector<ctd_conn> before = records(w);
+  const std::uint64_t invalid = found_invalid(), refused = w.drops(CTD_DROP_CT_INVALID);
   int verdict = native_run(n.get(), op & 8 ? NATIVE_EGRESS : NATIVE_INGRESS);
+  if (found_invalid() != invalid && w.drops(CTD_DROP_CT_INVALID) == refused) require_unchanged(w, before);
   require(verdict == TC_ACT_OK || verdict == TC_ACT_SHOT || verdict == TC_ACT_REDIRECT);
   if (verdict == TC_ACT_REDIRECT && right && n->redirect.ifindex != NATIVE_TAP_IFINDEX)
     require(wrong_with(from_native(*n)).empty());

@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <ctd/abi/policy_defaults.h>
+
 #include "host/native.h"
 
 /* What only the BPF compiler understands or does not mind. */
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
 #pragma GCC diagnostic ignored "-Wshadow"
 #include "ct/control.h"
+#include "ct/order.h"
 #include "ct/sweep.h"
 #include "dp/stages.h"
 
@@ -20,6 +23,8 @@
 #include "native/native.h"
 
 CTD_ASSERT(NATIVE_TCP_INVALID == TCP_INVALID && NATIVE_TCP_IGNORE == TCP_IGNORE);
+CTD_ASSERT(NATIVE_SCTP_INVALID == SCTP_INVALID);
+CTD_ASSERT(NATIVE_DCCP_INVALID == DCCP_INVALID && NATIVE_DCCP_IGNORE == DCCP_IGNORE);
 
 struct ctd_config ctd_config;
 
@@ -81,14 +86,19 @@ static u32 or_else(u32 value, u32 other)
 /* As the daemon does for a new instance. */
 static void classes_init(const struct native_options *o, u32 capacity, u32 ring)
 {
-	const u32 quota[] = {or_else(o->unanswered_quota, capacity / 4), or_else(o->answered_quota, capacity / 2)};
+	const u32 quota[] = {or_else(o->unanswered_quota, capacity / 4), or_else(o->answered_quota, capacity / 2),
+			     capacity};
 
-	for (u32 cls = 0; cls < 2; cls++) {
-		struct ctd_class *c = map_lookup(&ct_class, &cls);
+	for (u32 index = 0; index < CTD_CLASS_INDEXES; index++) {
+		struct ctd_class *c = map_lookup(&ct_class, &index);
+		u32 cls = index % CTD_CLASS_COUNT;
 
 		c->quota = quota[cls];
+		if (cls == CTD_CLASS_ASSURED)
+			continue;
 		c->size = ring;
-		c->base = cls * ring;
+		c->base = CTD_CLASS_RING(index) * ring;
+		c->share = or_else(o->source_share, c->quota); /* most tests have one source */
 	}
 }
 
@@ -102,11 +112,12 @@ void native_reset(const struct native_options *options)
 		ring <<= 1;
 	ct_conn.max_entries = ct_check.max_entries = capacity + 1;
 	ct_tuple4.max_entries = ct_tuple6.max_entries = 2 * capacity;
-	ct_ring.max_entries = 2 * ring;
+	ct_ring.max_entries = CTD_RINGS * ring;
 	ct_cache4.max_entries = ct_cache6.max_entries = or_else(o->cache_entries, 2 * capacity);
 	flow_index.max_entries = flows.max_entries = flow_slots;
 	native_kernel_reset(o->seed);
 	native_maps_reset();
+	native_rings_reset();
 	ctd_config = (struct ctd_config){
 		.seed = 0x5eed0000ull + o->seed,
 		.token = 0x746f6b656e000001ull,
@@ -114,14 +125,29 @@ void native_reset(const struct native_options *options)
 		.conn_capacity = capacity,
 		.tap_ifindex = NATIVE_TAP_IFINDEX,
 		.icmp_rate = 1000,
+		.family_capacity = {or_else(o->capacity4, capacity), or_else(o->capacity6, capacity)},
+		.id_batch = ctd_id_batch(capacity, NATIVE_MAX_CPUS),
+		.adaptive_start = o->adaptive_start,
+		.adaptive_end = o->adaptive_end,
 	};
 	memset(stages_missing, 0, sizeof(stages_missing));
 	classes_init(o, capacity, ring);
+	ctd_ct_policy_defaults(map_lookup(&ct_policies, &(u32){0}), 0);
 }
 
-void native_sweep_tick(void)
+u64 native_sweep_tick(void)
 {
-	sweep_tick();
+	return sweep_tick();
+}
+
+u32 native_source_of(const struct ctd_tuple *tuple)
+{
+	return source_of(tuple);
+}
+
+void native_order(void)
+{
+	order_run();
 }
 
 u64 native_flush(void)
@@ -146,6 +172,34 @@ u32 native_tcp_next(u32 state, u8 dir, u8 flags)
 bool native_tcp_flags_valid(u8 flags)
 {
 	return tcp_flags_valid(flags);
+}
+
+u32 native_sctp_next(u32 state, u8 dir, u8 type)
+{
+	return sctp_next(state, dir, type);
+}
+
+u32 native_dccp_next(u32 state, u8 role, u8 type)
+{
+	return dccp_next(state, role, type);
+}
+
+u32 native_crc32c_shift(u32 word, u32 len)
+{
+	return crc32c_shift(word, len);
+}
+
+u64 native_invalid(u32 reason)
+{
+	u32 zero = 0;
+	u64 sum = 0;
+
+	for (u32 cpu = 0; cpu < NATIVE_MAX_CPUS; cpu++) {
+		struct ctd_ct_stats *stats = native_map_lookup_cpu(&ct_stats, &zero, cpu);
+
+		sum += stats->invalid[reason % CTD_INVALID_MAX];
+	}
+	return sum;
 }
 
 u32 native_id_alloc(void)

@@ -6,6 +6,7 @@
 #include "host/native.h"
 
 void native_maps_reset(void);
+void native_rings_reset(void);
 void native_kernel_reset(u32 seed);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The emulated kernel beside packets and maps: CPUs, clock, random numbers, checksums, routes, redirects. */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -38,6 +39,12 @@ void native_set_cpu(u32 number)
 u32 native_this_cpu(void)
 {
 	return cpu;
+}
+
+/* A thread may be preempted where a CPU is not: whoever waits for one lets it run. */
+void native_relax(void)
+{
+	sched_yield();
 }
 
 void native_set_jiffies(u64 now)

@@ -31,6 +31,11 @@ struct native_options {
 			       */
 	u32 answered_quota;
 	u32 cache_entries;
+	u32 source_share; /* of a quota; 0: all of it */
+	u32 capacity4;    /* of a family; 0: conn_capacity */
+	u32 capacity6;
+	u32 adaptive_start; /* per mille of the capacity; both zero: timeouts are not shortened */
+	u32 adaptive_end;
 	u32 seed; /* of random32() and of ctd_config.seed */
 };
 
@@ -52,6 +57,11 @@ enum native_operation {
 void native_map_fail(struct native_map *map, unsigned operations, int error, u32 skip, u32 times);
 /* Each update and delete of any hash fails with this probability: per mille. For fuzzers. */
 void native_map_fail_randomly(u32 permille);
+
+/* Rings by their name. A ring has as much room as the kernel's: what is not read is lost when it is full. */
+struct native_ring *native_ring_find(const char *name);
+/* Takes the oldest record that is submitted; its size, 0 if there is none. `to` has room for `size` bytes. */
+u32 native_ring_read(struct native_ring *ring, void *to, u32 size);
 
 void native_set_cpu(u32 cpu); /* of the calling thread */
 void native_set_jiffies(u64 jiffies);
@@ -99,17 +109,32 @@ void native_stage_missing(u32 stage, bool missing);
 /* How many tail calls the last native_run() of this thread made. */
 u32 native_tail_calls(void);
 
-/* What the sweep's timer does every ten milliseconds; the clock stays. */
-void native_sweep_tick(void);
+/* What the sweep's timer does every ten milliseconds; the clock stays. Answers when it would do so next, in ns. */
+u64 native_sweep_tick(void);
+/* The counter of a tuple's source, see map `ct_sources`. */
+u32 native_source_of(const struct ctd_tuple *tuple);
 /* The control programs: connections marked dead, verdicts credited. */
 u64 native_flush(void);
 u64 native_credit(void);
+/* What userspace has put into `ct_order` and `ct_requests` is carried out. */
+void native_order(void);
 
 /* The TCP state machine alone: see bpf/ct/tcp.h. */
 u32 native_tcp_next(u32 state, u8 dir, u8 flags);
 bool native_tcp_flags_valid(u8 flags);
 #define NATIVE_TCP_INVALID 0xffu
 #define NATIVE_TCP_IGNORE 0xfeu
+
+/* The other state machines alone: see bpf/ct/sctp.h and bpf/ct/dccp.h. */
+u32 native_sctp_next(u32 state, u8 dir, u8 type);
+u32 native_dccp_next(u32 state, u8 role, u8 type);
+#define NATIVE_SCTP_INVALID 0xffu
+#define NATIVE_DCCP_INVALID 0xffu
+#define NATIVE_DCCP_IGNORE 0xfeu
+/* What a change of the ports does to SCTP's checksum: see bpf/nat/crc32c.h. */
+u32 native_crc32c_shift(u32 word, u32 len);
+/* Packets found invalid for a reason (enum ctd_invalid_reason), on all CPUs. */
+u64 native_invalid(u32 reason);
 
 /* Connection ids alone: see bpf/ct/ids.h. */
 u32 native_id_alloc(void);

@@ -277,9 +277,8 @@ INSTANTIATE_TEST_SUITE_P(
                     RuleRow{"Route", "route", "wan0"}, RuleRow{"CtThenOutput", "ct(commit,zone=3),output:wan0", "wan0"},
                     RuleRow{"CtToTable", "ct(table=5,zone=3)", "wan0"},
                     RuleRow{"CtClear", "ct(zone=3),ct_clear,goto_table:5", "drop policy"},
-                    RuleRow{"Mark", "ct(commit,zone=3,exec(set_field:7->ct_mark)),output:wan0",
-                            "drop unsupported_action"},
-                    RuleRow{"Force", "ct(commit,force,zone=3),output:wan0", "drop unsupported_action"}),
+                    RuleRow{"Mark", "ct(commit,zone=3,exec(set_field:7->ct_mark)),output:wan0", "wan0"},
+                    RuleRow{"Force", "ct(commit,force,zone=3),output:wan0", "wan0"}),
     [](const auto& tested) { return tested.param.name; });
 
 // Drops count where the packet came in.

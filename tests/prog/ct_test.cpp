@@ -13,12 +13,19 @@ class CtTest : public GatewayTest {
  protected:
   // Both sides of the connection that the default Segment opens, as seen by each side.
   Out client(std::uint8_t flags, std::size_t payload = 0) {
-    return from("lan0", tcp({.flags = flags, .payload = payload}));
+    return from("lan0", tcp(numbered({.flags = flags, .payload = payload})));
   }
   Out server(std::uint8_t flags, std::size_t payload = 0) {
     return from(
         "wan0",
-        tcp({.src = "10.0.2.2", .dst = "10.0.2.1", .sport = 80, .dport = 40000, .flags = flags, .payload = payload}));
+        tcp(numbered(
+            {.src = "10.0.2.2", .dst = "10.0.2.1", .sport = 80, .dport = 40000, .flags = flags, .payload = payload})));
+  }
+  // What follows the SYN, and acknowledges the other one.
+  static Segment numbered(Segment s) {
+    s.seq = s.flags & kSyn ? 1000 : 1001;
+    s.ack = s.flags & kAck ? 1001 : 0;
+    return s;
   }
   void establish() {
     ASSERT_EQ(client(kSyn).where, "wan0");
@@ -68,7 +75,7 @@ TEST_F(CtTest, TcpLife) {
   EXPECT_THAT(only_text(), StartsWith("tcp LAST_ACK "));
   server(kAck);
   EXPECT_THAT(only_text(), StartsWith("tcp TIME_WAIT "));
-  EXPECT_EQ(only().timeout, 120 * dp().meta().hz);
+  EXPECT_EQ(only().timeout, 240 * dp().meta().hz);
 
   out = client(kSyn);
   EXPECT_EQ(out.line, "tcp 10.0.2.1:40000 > 10.0.2.2:80") << "opens anew, with the same port";
@@ -109,6 +116,45 @@ TEST_F(CtTest, ResetEndsTheFastPath) {
   EXPECT_EQ(entries("ct_cache4"), 0u);
   EXPECT_THAT(only_text(), StartsWith("tcp CLOSE "));
   EXPECT_EQ(only().timeout, 10 * dp().meta().hz);
+}
+
+// The windows of the real programs: what they refuse, on either path, and that the fast path keeps them.
+TEST_F(CtTest, TcpWindows) {
+  start();
+  establish();
+  const Segment data{.flags = kAck | kPsh, .seq = 1001, .ack = 1001, .payload = 100};
+  auto at = [](Segment s, std::uint32_t seq, std::uint32_t ack) {
+    s.seq = seq;
+    s.ack = ack;
+    return s;
+  };
+  EXPECT_EQ(from("lan0", tcp(at(data, 9000000, 1001))).where, "drop policy") << "far beyond the window";
+  EXPECT_EQ(from("lan0", tcp(at(data, 1001, 9000))).where, "drop policy") << "of what was never sent";
+  settle([&] { return client(kAck | kPsh, 100); });
+  u64 hits = count(CTD_COUNT_FAST_HIT);
+  EXPECT_EQ(from("lan0", tcp(at(data, 1101, 1001))).where, "wan0");
+  EXPECT_EQ(count(CTD_COUNT_FAST_HIT), hits + 1);
+  EXPECT_EQ(only().win[CTD_DIR_ORIG].end, 1201u);
+  EXPECT_EQ(from("lan0", tcp(at(data, 9000000, 1001))).where, "drop policy");
+  EXPECT_EQ(from("lan0", tcp(at(data, 1201, 9000))).where, "drop policy");
+  EXPECT_EQ(count(CTD_COUNT_FAST_HIT), hits + 1) << "these took the long way";
+
+  // SACK blocks are read where they are permitted, behind timestamps or not.
+  const Bytes permitted = {1, 1, 4, 2}, never_sent = {1, 1, 5, 10, 0, 0, 4, 0, 0, 0, 8, 0};
+  const PacketBuilder syn = frame().ipv4().tcp({.sport = 41000, .options = permitted});
+  EXPECT_EQ(from("lan0", syn.build()).where, "wan0");
+  EXPECT_EQ(
+      from("wan0", frame()
+                       .ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"})
+                       .tcp({.sport = 80, .dport = 41000, .flags = kSyn | kAck, .ack = 1001, .options = permitted})
+                       .build())
+          .where,
+      "lan0");
+  const Tcp ack{.sport = 41000, .flags = kAck, .seq = 1001, .ack = 1001};
+  EXPECT_EQ(from("lan0", frame().ipv4().tcp(ack).build()).where, "wan0");
+  Tcp sack = ack;
+  sack.options = never_sent;
+  EXPECT_EQ(from("lan0", frame().ipv4().tcp(sack).build()).where, "drop policy");
 }
 
 TEST_F(CtTest, FastPathOfUdpBothFamilies) {

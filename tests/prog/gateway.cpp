@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
@@ -48,6 +49,7 @@ std::string tuple_text(const ctd_tuple& t) {
       return fmt::format("{}{}{} > {}{}{}", src, colon, ntohs(t.sport), dst, colon, ntohs(t.dport));
     case PortUse::kIcmp:
       return fmt::format("{} > {} id {} type {}", src, dst, ntohs(t.sport), ntohs(t.dport) >> 8);
+    case PortUse::kGre:
     case PortUse::kNone:
       break;
   }
@@ -125,14 +127,16 @@ void GatewayTest::open() {
                             *clock_));
   ports_.emplace(*dp_, config_, pins_);
   must(ports_->assign(must(net_->snapshot())));
-  rules_.emplace(must(compile_policies(config_, ports_->names())));
-  for (const std::string& rule : options_.rules) rules_->add(must(parse_rule(rule, ports_->names())));
+  ct_.emplace(must(CtSettings::apply(*dp_, options_.conntrack)));
+  rules_.emplace(must(compile_policies(config_, ports_->names(), ct_->policies())));
+  for (const std::string& rule : options_.rules) rules_->add(must(parse_rule(rule, ports_->names(), ct_->policies())));
   sync();
-  flows_.emplace(*dp_);
+  flows_.emplace(*dp_, ct_->policies());
 }
 
 FlowTable::Adopted GatewayTest::restart() {
   flows_.reset();
+  ct_.reset();
   ports_.reset();
   dp_.reset();
   open();
@@ -346,6 +350,14 @@ std::string GatewayTest::broken() const {
   }
   if (const u64 tuples = entries("ct_tuple4") + entries("ct_tuple6"); tuples != 2 * all.size()) {
     bad += fmt::format("{} tuples of {} connections\n", tuples, all.size());
+  }
+  std::map<u16, s32> in_zone;
+  for (const ctd_conn& conn : all) in_zone[conn.orig.zone]++;
+  for (u32 zone = 0; zone < dp_->zones().size(); zone++) {
+    const s32 says = __atomic_load_n(&dp_->zones()[zone].count, __ATOMIC_RELAXED);
+    const auto known = in_zone.find(static_cast<u16>(zone));
+    const s32 have = known == in_zone.end() ? 0 : known->second;
+    if (says != have) bad += fmt::format("zone {} counts {} connections, {} are there\n", zone, says, have);
   }
   for (const ctd_conn& conn : all) {
     for (const u8 dir : {CTD_DIR_ORIG, CTD_DIR_REPLY}) {

@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/ct_settings.hpp"
 #include "daemon/datapath.hpp"
 #include "daemon/flow_table.hpp"
 #include "daemon/ports.hpp"
@@ -34,6 +35,7 @@ struct GatewayOptions {
   bool masquerade6 = false;
   RpFilter rpfilter = RpFilter::strict;
   std::vector<std::string> rules = {};  // beside those of the policy
+  CtConfig conntrack = {};
 };
 
 // What the kernel says of a packet beside its bytes.
@@ -94,11 +96,13 @@ class GatewayTest : public NetnsTest {
 
   Datapath& dp() const { return *dp_; }
   FlowTable& flows() { return *flows_; }
+  CtSettings& ct() { return *ct_; }
   const RuleSet& rules() const { return *rules_; }
   const std::string& pins() const { return pins_; }
   u64 jiffies() const;
   ctd_port port(const std::string& name) const;
 
+  GatewayOptions options_;    // what restart() starts with
   bool daemon_alive_ = true;  // whether it says so; misses are answered all the same
 
  private:
@@ -118,7 +122,6 @@ class GatewayTest : public NetnsTest {
   Out through(const char* program, const std::string& port, const Packet& packet, const Skb& skb);
   u32 number(const std::string& port) const;
 
-  GatewayOptions options_;
   Config config_;
   std::string pins_;
   std::optional<JiffiesClock> clock_;
@@ -127,6 +130,7 @@ class GatewayTest : public NetnsTest {
   std::unique_ptr<Datapath> dp_;
   std::optional<Ports> ports_;
   std::optional<RuleSet> rules_;
+  std::optional<CtSettings> ct_;
   std::optional<FlowTable> flows_;
 };
 

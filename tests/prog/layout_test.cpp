@@ -8,6 +8,7 @@
 #include <bpf/libbpf.h>
 #include <ctd/abi/action.h>
 #include <ctd/abi/cache.h>
+#include <ctd/abi/control.h>
 #include <ctd/abi/ct.h>
 #include <ctd/abi/drop.h>
 #include <ctd/abi/flow.h>
@@ -85,14 +86,22 @@ std::vector<Layout> abi() {
       STRUCT(ctd_tuple_ref, conn, seq, tag, dir, pad),
       STRUCT(ctd_tcp_window, end, max_end, max_win, scale, flags, pad),
       STRUCT(ctd_dir_count, packets, bytes),
-      STRUCT2(
-          ctd_conn,
-          (ctd_conn, ctl, lock, id, status, orig, reply, state, tcp_last_dir, tcp_last_flags, timeout, last_seen, start,
-           mark, helper, timeout_policy),
-          (ctd_conn, label, master, master_seq, count, win, tcp_last_seq, tcp_last_ack, ring_pos, next_free, reserved)),
-      STRUCT(ctd_class, head, tail, live, quota, size, base, pad),
+      STRUCT(ctd_sctp_track, vtag, flags, pad, reserved),
+      STRUCT(ctd_dccp_track, handshake_seq, role, last_type, last_dir, reserved),
+      STRUCT3(ctd_conn,
+              (ctd_conn, ctl, lock, id, status, orig, reply, state, tcp_last_dir, tcp_last_flags, timeout, last_seen,
+               start, mark, helper),
+              (ctd_conn, timeout_policy, label, master, master_seq, count, ring_pos, next_free, win, sctp, dccp,
+               tcp_last_seq, tcp_last_ack, tcp_last_end, tcp_last_win),
+              (ctd_conn, tcp_retrans, end_reason, event_mask, tcp_syn_flags, tcp_syn_scale, source, tcp_max_ack)),
+      STRUCT(ctd_ct_policy, timeout_s, flags, tcp_max_retrans, name),
+      STRUCT(ctd_zone, limit, count, policy, pad, reserved),
+      STRUCT(ctd_ct_stats, invalid, ended, reserved),
+      STRUCT(ctd_order, number, done, kind, count, reason, update, mark, mark_mask, label, label_mask, timeout, pad),
+      STRUCT(ctd_request, id, seq, result, cls, conn),
+      STRUCT(ctd_class, head, tail, live, over, quota, size, base, share),
 
-      STRUCT(ctd_guard, in_port, vlan_tci, pkt_mark, eth_dst, eth_src, ip_tos, pad, mask),
+      STRUCT(ctd_guard, in_port, vlan_tci, pkt_mark, eth_dst, eth_src, ip_tos, verdict, mask),
       STRUCT(ctd_verdict_head, tag, version, conn, credited, next_hop, pending, guard),
       STRUCT(ctd_verdict_tail, conn_seq, nat, dir, flow_count, flow, flow_gen),
       STRUCT(ctd_verdict4, head, src, dst, sport, dport, tag_end, tail, reserved),
@@ -126,11 +135,14 @@ std::vector<Layout> abi() {
       STRUCT(ctd_nat_args, flags, family, pad, min_port, max_port, min_addr, max_addr, reserved),
       STRUCT(ctd_label_args, value, mask),
 
-      STRUCT(ctd_meta, magic, abi_version, seed, token, hz, conn_capacity, flow_capacity, tap_ifindex, rules, reserved),
+      STRUCT(ctd_meta, magic, abi_version, seed, token, hz, conn_capacity, flow_capacity, tap_ifindex, rules,
+             family_capacity, reserved),
       STRUCT2(ctd_rt,
-              (ctd_rt, version, mask_list, beat, daemon_beat, high_water, sweep_at, pad, free_head, conns, sweeps),
-              (ctd_rt, icmp_tokens, reserved)),
-      STRUCT(ctd_config, seed, token, hz, conn_capacity, tap_ifindex, icmp_rate),
+              (ctd_rt, version, mask_list, beat, daemon_beat, high_water, sweep_at, timeout_scale, free_head, conns,
+               sweeps),
+              (ctd_rt, icmp_tokens, event_seq, events_lost, event_mask, pad, reserved)),
+      STRUCT(ctd_config, seed, token, hz, conn_capacity, tap_ifindex, icmp_rate, family_capacity, id_batch,
+             adaptive_start, adaptive_end, pad),
       STRUCT(ctd_control, count),
       STRUCT(ctd_port, ifindex, flags, number, mtu, fast_zone, mac, pad, addr4, pad2, addr6, addr6_ll),
       STRUCT(ctd_port_limit, rate, burst, tokens, filled),

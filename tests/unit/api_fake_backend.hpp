@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstring>
 #include <filesystem>
 #include <string>
 
@@ -10,12 +11,13 @@
 
 #include "conn_fixture.hpp"
 #include "daemon/api_backend.hpp"
+#include "lib/addr.hpp"
 
 namespace ctd::test {
 
 class FakeBackend : public ApiBackend {
  public:
-  explicit FakeBackend(uint32_t capacity = 64) : table(capacity) {}
+  explicit FakeBackend(uint32_t room = 64) : table(room), capacity(room) {}
 
   Result<nlohmann::ordered_json> status() override { return nlohmann::ordered_json{{"ports", 2}, {"version", 7}}; }
   ConnTable connections() override { return table.view(); }
@@ -25,10 +27,40 @@ class FakeBackend : public ApiBackend {
     if (broken) return fail("the program did not run");
     return {};
   }
-  Result<uint64_t> flush() override {
-    const uint64_t count = table.view().count();
-    table.clear();
-    return count;
+  Result<std::optional<uint32_t>> find(const ctd_tuple& tuple) override {
+    ++look_ups;
+    for (uint32_t id = 1; id <= table.rt().high_water; ++id)
+      for (const ctd_tuple* known : {&table.record(id).orig, &table.record(id).reply})
+        if (std::memcmp(known, &tuple, sizeof(tuple)) == 0) return std::optional(id);
+    return std::optional<uint32_t>();
+  }
+  Result<uint64_t> remove(std::span<const uint64_t> ids, ctd_end_reason why) override {
+    reason = why;
+    return each(ids, [](ctd_conn& conn) { conn.ctl = CTD_CTL(CTD_CTL_SEQ(conn.ctl) + 1, 0, CTD_CONN_FREE); });
+  }
+  Result<uint64_t> update(std::span<const uint64_t> ids, const ConnUpdate& update) override {
+    updated = update;
+    return each(ids, [](ctd_conn&) {});
+  }
+  Result<std::vector<Inserted>> insert(std::span<const NewConn> conns) override {
+    std::vector<Inserted> results;
+    for (const NewConn& conn : conns) {
+      if (find(conn.conn.orig).value()) {
+        results.push_back(Inserted::kExists);
+      } else if (table.rt().high_water == capacity) {
+        results.push_back(Inserted::kFull);
+      } else {
+        ctd_conn& made = table.add(conn.conn);
+        made.ctl = CTD_CTL(1, conn.cls, CTD_CONN_VALID);
+        made.status |= CTD_STATUS_CONFIRMED;
+        if (!same_address(made.reply.dst, made.orig.src)) made.status |= CTD_STATUS_SRC_NAT;
+        results.push_back(Inserted::kDone);
+      }
+    }
+    return results;
+  }
+  Result<std::shared_ptr<EventHub::Subscription>> subscribe(uint16_t wanted, EventHub::Filter filter) override {
+    return events.subscribe(wanted, std::move(filter));
   }
   Result<std::vector<FlowInfo>> flows() override {
     return std::vector<FlowInfo>{
@@ -59,15 +91,68 @@ class FakeBackend : public ApiBackend {
     local.total.drop[CTD_DROP_CT_FULL] = 2;
     return std::vector<PortStats>{lan, local};
   }
+  Result<ZoneTable> zones() override { return zone_table; }
+  Result<std::vector<PolicyInfo>> policies() override {
+    PolicyInfo quick{"quick", {}};
+    quick.policy.flags = CTD_CTP_LIBERAL | CTD_CTP_NO_PICKUP;
+    quick.policy.tcp_max_retrans = 3;
+    quick.policy.timeout_s[CTD_TIMEOUT_UDP] = 5;
+    quick.policy.timeout_s[u32{CTD_TIMEOUT_UDP} + CTD_OTHER_REPLIED] = 6;
+    return std::vector<PolicyInfo>{quick};
+  }
+  Result<> set_zone_limit(std::optional<uint16_t> zone, std::optional<uint32_t> limit) override {
+    if (!zone) {
+      zone_table.default_limit = limit.value_or(0);
+      return {};
+    }
+    for (ZoneInfo& known : zone_table.zones) {
+      if (known.zone != *zone) continue;
+      known.own_limit = limit.has_value();
+      known.limit = limit.value_or(zone_table.default_limit);
+    }
+    return {};
+  }
+  Result<TableStats> table_stats() override {
+    TableStats use{.size = {4096, 4096, 1000}, .connections = 3072, .memory = 6 << 20};
+    use.classes = make_classes(use.size);
+    use.classes[CTD_CLASS_INDEX(CTD_CLASS_ANSWERED, CTD_IPV4)].live = 7;
+    use.timeout_scale = {CTD_SCALE_FULL / 2, CTD_SCALE_FULL};
+    use.counters.ended[CTD_END_EVICTED] = 12;
+    use.counters.invalid[CTD_INVALID_TCP_FLAGS] = 9;
+    use.refused = 2;
+    use.evicted = 12;
+    return use;
+  }
   Result<> shutdown() override {
     ++shutdowns;
     return {};
   }
 
   FakeTable table;
+  const uint32_t capacity;
+  ctd_end_reason reason = CTD_END_NONE;
+  ConnUpdate updated;
+  std::atomic<int> look_ups = 0;
+  ZoneTable zone_table{.default_limit = 0,
+                       .zones = {{.zone = 0, .limit = 0, .own_limit = false, .count = 3, .policy = "default"},
+                                 {.zone = 5, .limit = 1000, .own_limit = true, .count = 12, .policy = "quick"}}};
+  EventHub events;
   std::atomic<bool> broken = false;
   std::atomic<int> credits = 0;
   std::atomic<int> shutdowns = 0;
+
+ private:
+  template <typename Change>
+  uint64_t each(std::span<const uint64_t> ids, Change change) {
+    uint64_t count = 0;
+    for (const uint64_t id : ids) {
+      ctd_conn& conn = table.record(static_cast<uint32_t>(id));
+      if (unique_conn_id(conn) != id) continue;
+      change(conn);
+      ++count;
+    }
+    return count;
+  }
 };
 
 class TempFolder {

@@ -132,6 +132,42 @@ TEST_F(ApiServerTest, CountAndFlush) {
   EXPECT_EQ(get("/v1/conntrack/count"), json::parse(R"({"count":0})"));
 }
 
+TEST_F(ApiServerTest, ZonesAndTheirLimits) {
+  EXPECT_EQ(get("/v1/zones"), json::parse(R"({"default_limit":0,"zones":[
+      {"zone":0,"limit":0,"own_limit":false,"count":3,"policy":"default"},
+      {"zone":5,"limit":1000,"own_limit":true,"count":12,"policy":"quick"}]})"));
+  EXPECT_EQ(client().Put("/v1/zones/default/limit", R"({"limit":77})", "application/json")->body, "{\"limit\":77}\n");
+  EXPECT_EQ(client().Put("/v1/zones/0/limit", R"({"limit":5})", "application/json")->status, 200);
+  EXPECT_EQ(client().Delete("/v1/zones/5/limit")->status, 200);
+  EXPECT_EQ(get("/v1/zones"), json::parse(R"({"default_limit":77,"zones":[
+      {"zone":0,"limit":5,"own_limit":true,"count":3,"policy":"default"},
+      {"zone":5,"limit":77,"own_limit":false,"count":12,"policy":"quick"}]})"));
+}
+
+TEST_F(ApiServerTest, WrongZonesAndLimitsAreRefused) {
+  const auto refusal = [&](const std::string& resource, const std::string& body) {
+    const httplib::Result result = client().Put(resource, body, "application/json");
+    EXPECT_EQ(result->status, 400) << resource << " " << body;
+    return json::parse(result->body)["error"].get<std::string>();
+  };
+  EXPECT_EQ(refusal("/v1/zones/65536/limit", R"({"limit":1})"),
+            "zone \"65536\": must be a number from 0 to 65535, or default");
+  for (const char* body : {"", "5", "{}", R"({"limit":-1})", R"({"limit":2147483648})", R"({"limit":1,"x":2})", "{"})
+    EXPECT_EQ(refusal("/v1/zones/5/limit", body),
+              R"(the body must be {"limit":N}, with N from 0 (no limit) to 2147483647)");
+  EXPECT_EQ(client().Delete("/v1/zones/x/limit")->status, 400);
+}
+
+TEST_F(ApiServerTest, TimeoutPolicies) {
+  const json policies = get("/v1/timeouts");
+  ASSERT_EQ(policies.size(), 1u);
+  EXPECT_EQ(policies[0]["name"], "quick");
+  EXPECT_EQ(policies[0]["tcp_pickup"], false);
+  EXPECT_EQ(policies[0]["tcp_liberal"], true);
+  EXPECT_EQ(policies[0]["timeouts"]["udp"], json::parse(R"({"unreplied":5,"replied":6})"));
+  EXPECT_TRUE(policies[0]["timeouts"]["tcp"].contains("established"));
+}
+
 TEST_F(ApiServerTest, FlowsRulesPorts) {
   const json flows = get("/v1/flows");
   ASSERT_EQ(flows.size(), 2u);
@@ -154,6 +190,16 @@ TEST_F(ApiServerTest, StatsHaveEveryReasonAndTheTotals) {
   EXPECT_EQ(stats["total"]["drops"].size(), static_cast<std::size_t>(CTD_DROP_COUNT - 1)) << "all but `none`";
   EXPECT_EQ(stats["ports"][0]["counters"]["fast_hit"], 1100);
   EXPECT_EQ(stats["connections"], json::parse(R"({"unanswered":0,"answered":1,"assured":1})"));
+  const json& table = stats["conntrack"];
+  EXPECT_EQ(table["capacity"], json::parse(R"({"total":4096,"ipv4":4096,"ipv6":1000})"));
+  EXPECT_EQ(table["fill_percent"], 75);
+  EXPECT_EQ(table["timeouts_percent"], json::parse(R"({"ipv4":50.0,"ipv6":100.0})"));
+  EXPECT_EQ(table["classes"]["ipv4"]["answered"],
+            json::parse(R"({"connections":7,"quota":2048,"source_share":128,"sources_over_share":0})"));
+  EXPECT_EQ(table["refused"], 2);
+  EXPECT_EQ(table["ended"]["evicted"], 12);
+  EXPECT_EQ(table["invalid"]["tcp_flags"], 9);
+  EXPECT_FALSE(table["ended"].contains("none"));
 }
 
 TEST_F(ApiServerTest, Metrics) {
@@ -163,7 +209,11 @@ TEST_F(ApiServerTest, Metrics) {
   for (const char* line :
        {"ctd_receive_packets_total{port=\"lan0\"} 1200\n", "ctd_receive_bytes_total{port=\"lan0\"} 1234567\n",
         "ctd_drops_total{port=\"LOCAL\",reason=\"ct_full\"} 2\n", "# TYPE ctd_drops_total counter\n",
-        "ctd_fast_hit_total{port=\"lan0\"} 1100\n", "ctd_connections{class=\"assured\"} 1\n"})
+        "ctd_fast_hit_total{port=\"lan0\"} 1100\n", "ctd_connections{class=\"assured\"} 1\n",
+        "ctd_connection_capacity 4096\n", "ctd_connection_family_capacity{family=\"ipv6\"} 1000\n",
+        "ctd_connection_quota{class=\"answered\",family=\"ipv4\"} 2048\n", "ctd_connection_memory_bytes 6291456\n",
+        "ctd_connection_timeout_ratio{family=\"ipv4\"} 0.5\n", "ctd_connections_ended_total{reason=\"evicted\"} 12\n",
+        "ctd_invalid_packets_total{reason=\"tcp_flags\"} 9\n"})
     EXPECT_THAT(result->body, HasSubstr(line));
 }
 
@@ -182,8 +232,8 @@ TEST_F(ApiServerTest, RefusalsAreJson) {
     EXPECT_THAT(json::parse(result->body).at("error").get<std::string>(), HasSubstr(why));
   };
   refused(client().Get("/v2/status"), 404, "no such resource");
-  refused(client().Post("/v1/conntrack"), 404, "POST /v1/conntrack");
-  refused(client().Get("/v1/conntrack?zone=5"), 400, "unknown parameter \"zone\"");
+  refused(client().Put("/v1/conntrack"), 404, "PUT /v1/conntrack");
+  refused(client().Get("/v1/flows?zone=5"), 400, "unknown parameter \"zone\"");
   refused(client().Post("/v1/shutdown", std::string(100'000, 'x'), "text/plain"), 413, "too large");
   EXPECT_EQ(backend.shutdowns, 0);
 }

@@ -135,12 +135,45 @@ PORT  NAME  IFINDEX  MODE     MTU  MAC                FORWARDING  RPFILTER  ADDR
 )" + 1);
 }
 
+TEST_F(CtctlTest, Zones) {
+  serve();
+  EXPECT_EQ(output({"zone", "list"}), R"(
+   ZONE    LIMIT  COUNT  POLICY
+default     none         default
+      0  default      3  default
+      5     1000     12  quick
+)" + 1);
+  EXPECT_EQ(output({"zone", "limit", "set", "0", "500"}), "zone 0: limit 500\n");
+  EXPECT_EQ(output({"zone", "limit", "set", "default", "20"}), "zone default: limit 20\n");
+  EXPECT_EQ(output({"zone", "limit", "del", "5"}), "zone 5: no limit of its own\n");
+  const json table = json::parse(output({"zone", "list", "-o", "json"}));
+  EXPECT_EQ(table["default_limit"], 20);
+  EXPECT_EQ(table["zones"][0]["limit"], 500);
+  EXPECT_EQ(table["zones"][1]["own_limit"], false);
+  const Outcome wrong = ctctl({"zone", "limit", "set", "70000", "5"});
+  EXPECT_EQ(wrong.code, kExitFailure);
+  EXPECT_EQ(wrong.err, "ctctl: ctd: zone \"70000\": must be a number from 0 to 65535, or default\n");
+}
+
+TEST_F(CtctlTest, TimeoutPolicies) {
+  serve();
+  const std::string text = output({"timeout", "list"});
+  EXPECT_THAT(text, StartsWith("quick: tcp_pickup false, tcp_liberal true, tcp_max_retrans 3\n  tcp      syn_sent 0"));
+  EXPECT_THAT(text, HasSubstr("\n  udp      unreplied 5, replied 6\n"));
+  EXPECT_EQ(json::parse(output({"timeout", "list", "-o", "json"}))[0]["name"], "quick");
+}
+
 TEST_F(CtctlTest, StatsShowWhatIsNotZero) {
   serve();
   const std::string text = output({"stats"});
   EXPECT_THAT(text, HasSubstr("lan0         1200   1234567           0         0\n"));
   EXPECT_THAT(text, HasSubstr("policy       4  lan0 3, LOCAL 1  a rule, or the absence of one, drops it\n"));
-  EXPECT_THAT(text, HasSubstr("\nconnections: 1 unanswered, 1 answered, 1 assured\n"));
+  EXPECT_THAT(text, HasSubstr("answered        7   2048     0    500\n"));
+  EXPECT_THAT(text, HasSubstr("\n3072 of 4096 connections (75.0 %), 6.0 MiB; 12 evicted, 2 refused; "
+                              "timeouts at 50.0 % (IPv4), 100.0 % (IPv6)\n"));
+  EXPECT_THAT(text, HasSubstr("evicted     12  made room for another one of its class\n"));
+  EXPECT_THAT(text, HasSubstr("tcp_flags      9  TCP flags that no TCP sends\n"));
+  EXPECT_THAT(text, testing::Not(HasSubstr("forced")));
   EXPECT_THAT(text, testing::Not(HasSubstr("nat_exhausted")));
   EXPECT_THAT(output({"stats", "--all"}), HasSubstr("nat_exhausted"));
   EXPECT_EQ(json::parse(output({"stats", "-o", "json"}))["total"]["drops"]["policy"], 4);
@@ -182,6 +215,8 @@ TEST_F(CtctlTest, WrongUsage) {
                                              {"conntrack", "dump", "-o", "xml"},
                                              {"conntrack", "count", "-o", "json"},
                                              {"stats", "extra"},
+                                             {"zone", "limit", "set", "5"},
+                                             {"zone", "limit", "set", "5", "x"},
                                              {"--instance", "../x", "stats"}}) {
     const Outcome outcome = ctctl(args);
     EXPECT_EQ(outcome.code, kExitUsage) << testing::PrintToString(args);

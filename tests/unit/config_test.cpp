@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <nlohmann/json.hpp>
 
+#include "daemon/ct_settings.hpp"
+
 namespace ctd {
 namespace {
 
@@ -48,13 +50,17 @@ TEST(Config, SmallestUsefulOne) {
 TEST(Config, EveryKeyIsRead) {
   const Result<Config> config = parse(R"({ "ports": ["lan1", "lan0", "wan0"],
     "gateway": { "inside": ["lan0", "lan1"], "outside": "wan0", "masquerade": false, "masquerade6": true },
-    "conntrack": { "capacity": 5000 }, "flows": { "capacity": 2000 }, "rpfilter": "loose" })");
+    "conntrack": { "capacity": 5000, "capacity_ipv4": 4000, "capacity_ipv6": 2000, "adaptive": { "start": 60, "end": 120 } }, "flows": { "capacity": 2000 }, "rpfilter": "loose" })");
   ASSERT_TRUE(config) << config.error().message();
   EXPECT_THAT(config->ports, ElementsAre("lan1", "lan0", "wan0"));
   EXPECT_FALSE(config->gateway.masquerade);
   EXPECT_TRUE(config->gateway.masquerade6);
   EXPECT_EQ(config->conntrack_capacity, 5000u);
   EXPECT_EQ(config->flow_capacity, 2000u);
+  EXPECT_EQ(config->conntrack_ipv4, 4000u);
+  EXPECT_EQ(config->conntrack_ipv6, 2000u);
+  EXPECT_EQ(config->adaptive_start, 60u);
+  EXPECT_EQ(config->adaptive_end, 120u);
   EXPECT_EQ(config->rpfilter, RpFilter::loose);
 }
 
@@ -65,10 +71,130 @@ TEST(Config, DefaultsAreTheSchemas) {
   const auto& properties = schema.at("properties");
   EXPECT_EQ(properties["conntrack"]["properties"]["capacity"]["default"], config->conntrack_capacity);
   EXPECT_EQ(properties["flows"]["properties"]["capacity"]["default"], config->flow_capacity);
+  const auto& adaptive = properties["conntrack"]["properties"]["adaptive"]["properties"];
+  EXPECT_EQ(adaptive["start"]["default"], config->adaptive_start);
+  EXPECT_EQ(adaptive["end"]["default"], config->adaptive_end);
   EXPECT_EQ(properties["gateway"]["properties"]["masquerade"]["default"], config->gateway.masquerade);
   EXPECT_EQ(properties["gateway"]["properties"]["masquerade6"]["default"], config->gateway.masquerade6);
   EXPECT_EQ(properties["rpfilter"]["default"], "strict");
   EXPECT_EQ(config->rpfilter, RpFilter::strict);
+}
+
+constexpr const char* minimal = R"({"ports":["lan0","wan0"],"gateway":{"inside":["lan0"],"outside":"wan0"},
+    "conntrack":{}})";
+
+Result<Config> with_conntrack(std::string_view conntrack) {
+  return parse(std::string(R"({"ports":["lan0","wan0"],"gateway":{"inside":["lan0"],"outside":"wan0"},"conntrack":)") +
+               std::string(conntrack) + "}");
+}
+
+TEST(ConfigConntrack, Defaults) {
+  const ctd_ct_policy policy = make_default_policy(parse(minimal).value().conntrack.policy);
+  EXPECT_EQ(policy.timeout_s[u32{CTD_TIMEOUT_TCP} + CTD_TCP_ESTABLISHED], 7440u) << "RFC 5382";
+  EXPECT_EQ(policy.timeout_s[CTD_TIMEOUT_UDP], 120u) << "RFC 4787";
+  EXPECT_EQ(policy.timeout_s[CTD_TIMEOUT_ICMP], 60u) << "RFC 5508";
+  EXPECT_EQ(policy.flags, 0u);
+  EXPECT_EQ(policy.tcp_max_retrans, 3u);
+  for (const TimeoutPlace& place : timeout_places())
+    EXPECT_NE(policy.timeout_s[place.index], 0u) << place.protocol << " " << place.state;
+}
+
+TEST(ConfigConntrack, PresetThenNamedTimeouts) {
+  const Result<Config> config = with_conntrack(
+      R"({"timeouts":{"preset":"linux","tcp":{"established":1000,"retrans":77},"icmpv6":{"replied":9}},
+          "tcp_liberal":true,"tcp_pickup":false,"tcp_max_retrans":5})");
+  ASSERT_TRUE(config) << config.error().message();
+  const ctd_ct_policy policy = make_default_policy(config->conntrack.policy);
+  EXPECT_EQ(policy.timeout_s[u32{CTD_TIMEOUT_TCP} + CTD_TCP_ESTABLISHED], 1000u);
+  EXPECT_EQ(policy.timeout_s[CTD_TIMEOUT_TCP_RETRANS], 77u);
+  EXPECT_EQ(policy.timeout_s[u32{CTD_TIMEOUT_ICMPV6} + CTD_OTHER_REPLIED], 9u);
+  EXPECT_EQ(policy.timeout_s[CTD_TIMEOUT_UDP], 30u) << "the preset's";
+  EXPECT_EQ(policy.flags, u32{CTD_CTP_LIBERAL} | CTD_CTP_NO_PICKUP);
+  EXPECT_EQ(policy.tcp_max_retrans, 5u);
+}
+
+TEST(ConfigConntrack, APolicySaysOnlyWhatDiffers) {
+  const Result<Config> config = with_conntrack(
+      R"({"tcp_liberal":true,"tcp_pickup":false,
+          "policies":{"a":{"timeouts":{"udp":{"unreplied":5}}},"b":{"timeouts":{"preset":"linux"},"tcp_pickup":true}}})");
+  ASSERT_TRUE(config) << config.error().message();
+  const CtConfig& conntrack = config->conntrack;
+  const ctd_ct_policy defaults = make_default_policy(conntrack.policy);
+  const ctd_ct_policy a = make_policy(conntrack.policies.at("a"), defaults);
+  EXPECT_EQ(a.timeout_s[CTD_TIMEOUT_UDP], 5u);
+  EXPECT_EQ(a.timeout_s[CTD_TIMEOUT_ICMP], 0u) << "the default policy's";
+  EXPECT_EQ(a.flags, defaults.flags);
+  const ctd_ct_policy b = make_policy(conntrack.policies.at("b"), defaults);
+  EXPECT_EQ(b.timeout_s[u32{CTD_TIMEOUT_TCP} + CTD_TCP_ESTABLISHED], 432000u);
+  EXPECT_EQ(b.flags, u32{CTD_CTP_LIBERAL});
+}
+
+TEST(ConfigConntrack, Zones) {
+  const Result<Config> config = with_conntrack(
+      R"({"policies":{"a":{}},"zones":{"5":{"limit":1000,"policy":"a"},"0x10":{},"default":{"limit":7}}})");
+  ASSERT_TRUE(config) << config.error().message();
+  const CtConfig& conntrack = config->conntrack;
+  EXPECT_EQ(conntrack.default_limit, 7u);
+  ASSERT_EQ(conntrack.zones.size(), 2u);
+  EXPECT_EQ(conntrack.zones.at(5).limit, 1000u);
+  EXPECT_EQ(conntrack.zones.at(5).policy, "a");
+  EXPECT_EQ(conntrack.zones.at(16).limit, std::nullopt);
+}
+
+TEST(ConfigConntrack, ErrorsNamePathValueAndWhatIsRight) {
+  const auto error = [](std::string_view conntrack) {
+    const Result<Config> config = with_conntrack(conntrack);
+    return config ? "no error" : config.error().message();
+  };
+  EXPECT_EQ(error(R"({"timeouts":{"preset":"bsd"}})"),
+            R"(/conntrack/timeouts/preset: must be one of "rfc", "linux", not "bsd")");
+  EXPECT_EQ(error(R"({"timeouts":{"tcp":{"establised":5}}})"),
+            R"(/conntrack/timeouts/tcp/establised: unknown key; did you mean "established"?)");
+  EXPECT_EQ(error(R"({"timeouts":{"udp":{"replied":0}}})"),
+            "/conntrack/timeouts/udp/replied: must be from 1 to 2000000, not 0");
+  EXPECT_EQ(error(R"({"policies":{"a b":{}}})"),
+            "/conntrack/policies/a b: must be a name of 1 to 31 letters, digits, _, - and .");
+  EXPECT_EQ(error(R"({"policies":{"default":{}}})"),
+            "/conntrack/policies/default: that is what /conntrack itself says; use another name");
+  EXPECT_EQ(error(R"({"policies":{"a":{"tcp_liberal":1}}})"),
+            "/conntrack/policies/a/tcp_liberal: must be true or false, not 1");
+  EXPECT_EQ(error(R"({"zones":{"65536":{}}})"), "/conntrack/zones/65536: must be a zone from 0 to 65535, or default");
+  EXPECT_EQ(error(R"({"zones":{"5":{},"0x5":{}}})"), "/conntrack/zones/5: the zone is given twice");
+  EXPECT_EQ(error(R"({"zones":{"5":{"limit":-1}}})"), "/conntrack/zones/5/limit: must be from 0 to 2147483647, not -1");
+  EXPECT_EQ(error(R"({"zones":{"5":{"policy":"x"}}})"),
+            R"(/conntrack/zones/5/policy: no policy "x": there are none in /conntrack/policies)");
+  EXPECT_EQ(error(R"({"policies":{"a":{},"b":{}},"zones":{"5":{"policy":"x"}}})"),
+            R"(/conntrack/zones/5/policy: no policy "x" (there are: a, b))");
+  EXPECT_EQ(
+      error(R"({"zones":{"default":{"policy":"x"}}})"),
+      "/conntrack/zones/default/policy: the default policy is what /conntrack itself says (timeouts, tcp_liberal, …)");
+}
+
+// The schema lists states by hand: it has those of the ABI, no more and no less.
+TEST(ConfigConntrack, TheSchemaHasEveryTimeout) {
+  const auto schema = nlohmann::json::parse(config_schema());
+  const auto& protocols = schema["definitions"]["timeouts"]["properties"];
+  std::size_t listed = 0;
+  for (const auto& [protocol, states] : protocols.items()) {
+    if (protocol != "preset") listed += states["properties"].size();
+  }
+  for (const TimeoutPlace& place : timeout_places())
+    EXPECT_TRUE(protocols[std::string(place.protocol)]["properties"].contains(std::string(place.state)))
+        << place.protocol << " " << place.state;
+  EXPECT_EQ(listed, timeout_places().size());
+}
+
+TEST(ConfigConntrack, APolicyKeepsItsId) {
+  CtConfig config;
+  for (const char* name : {"a", "b", "c"}) config.policies[name];
+  EXPECT_EQ(assign_policy_ids(config, std::vector<std::string>(8)).value(),
+            (PolicyNames{{"a", u16{1}}, {"b", u16{2}}, {"c", u16{3}}}));
+  EXPECT_EQ(assign_policy_ids(config, std::vector<std::string>{"", "c", "old", "", "a"}).value(),
+            (PolicyNames{{"a", u16{4}}, {"b", u16{3}}, {"c", u16{1}}}))
+      << "free ids before those of names that are gone";
+  EXPECT_EQ(assign_policy_ids(config, std::vector<std::string>{"", "c", "old", "a"}).value().at("b"), 2);
+  EXPECT_EQ(assign_policy_ids(config, std::vector<std::string>{"", "c", "a"}).error().message(),
+            "/conntrack/policies: more than 2 policies");
 }
 
 struct Wrong {
@@ -122,6 +248,12 @@ constexpr Wrong wrongs[] = {
     {"TooLarge",
      R"({"ports":["lan0"],"gateway":{"inside":["lan0"],"outside":"wan0"},"conntrack":{"capacity":16777217}})",
      R"(/conntrack/capacity: must be from 1000 to 16777216, not 16777217)"},
+    {"FamilyOverAll",
+     R"({"ports":["lan0"],"gateway":{"inside":["lan0"],"outside":"wan0"},"conntrack":{"capacity":5000,"capacity_ipv6":6000}})",
+     R"(/conntrack/capacity_ipv6: must be at most /conntrack/capacity, which is 5000, not 6000)"},
+    {"NothingLeftOfTimeouts",
+     R"({"ports":["lan0"],"gateway":{"inside":["lan0"],"outside":"wan0"},"conntrack":{"adaptive":{"end":100}}})",
+     R"(/conntrack/adaptive/end: must be from 105 to 1000, not 100)"},
     {"Negative", R"({"ports":["lan0"],"gateway":{"inside":["lan0"],"outside":"wan0"},"flows":{"capacity":-1}})",
      R"(/flows/capacity: must be from 1000 to 1048576, not -1)"},
     {"Fraction", R"({"ports":["lan0"],"gateway":{"inside":["lan0"],"outside":"wan0"},"conntrack":{"capacity":5000.5}})",

@@ -119,7 +119,19 @@ TEST(ConnJson, AProtocolWithoutPorts) {
   const json result = parsed(conn);
   EXPECT_EQ(result["proto"], "gre");
   EXPECT_FALSE(result["orig"].contains("sport"));
+  EXPECT_EQ(result["orig"]["dstkey"], 0);
   EXPECT_EQ(result["nat"], json({{"src", "10.0.2.1"}}));
+}
+
+TEST(ConnJson, ACallOfPptp) {
+  ctd_conn conn = tcp_conn();
+  conn.orig = tuple(IPPROTO_GRE, {"10.1.0.2"}, {"10.0.2.2", 77});
+  conn.reply = tuple(IPPROTO_GRE, {"10.0.2.2", 77}, {"10.1.0.2"});
+  const json result = parsed(conn);
+  EXPECT_EQ(result["orig"]["srckey"], 0);
+  EXPECT_EQ(result["orig"]["dstkey"], 77);
+  EXPECT_EQ(result["reply"]["srckey"], 77);
+  EXPECT_FALSE(result.contains("nat"));
 }
 
 TEST(ConnJson, AProtocolWithoutName) {
@@ -137,6 +149,12 @@ TEST(ConnJson, StatesByProtocol) {
   conn.state = CTD_TCP_STATE_COUNT;
   EXPECT_EQ(parsed(conn)["state"], "UNKNOWN");
   EXPECT_EQ(parsed(udp6_conn())["state"], "UNREPLIED");
+  conn.orig.proto = conn.reply.proto = IPPROTO_SCTP;
+  conn.state = CTD_SCTP_COOKIE_ECHOED;
+  EXPECT_EQ(parsed(conn)["state"], "COOKIE_ECHOED");
+  conn.orig.proto = conn.reply.proto = IPPROTO_DCCP;
+  conn.state = CTD_DCCP_PARTOPEN;
+  EXPECT_EQ(parsed(conn)["state"], "PARTOPEN");
 }
 
 TEST(ConnJson, LabelIsAHexNumber) {

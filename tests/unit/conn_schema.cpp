@@ -2,6 +2,8 @@
 #include "conn_schema.hpp"
 
 #include <fstream>
+#include <map>
+#include <memory>
 
 #include <valijson/adapters/nlohmann_json_adapter.hpp>
 #include <valijson/schema.hpp>
@@ -12,25 +14,26 @@
 namespace ctd::test {
 namespace {
 
-const valijson::Schema& schema() {
-  static const auto* loaded = [] {
-    std::ifstream file(CTD_SOURCE_DIR "/docs/conntrack.schema.json");
+const valijson::Schema& schema(const std::string& name) {
+  static std::map<std::string, std::unique_ptr<valijson::Schema>> loaded;
+  auto& result = loaded[name];
+  if (!result) {
+    std::ifstream file(CTD_SOURCE_DIR "/docs/" + name);
     const nlohmann::json text = nlohmann::json::parse(file);
-    auto* result = new valijson::Schema;
+    result = std::make_unique<valijson::Schema>();
     valijson::adapters::NlohmannJsonAdapter adapter(text);
     valijson::SchemaParser(valijson::SchemaParser::kDraft7).populateSchema(adapter, *result);
-    return result;
-  }();
-  return *loaded;
+  }
+  return *result;
 }
 
 }  // namespace
 
-std::vector<std::string> schema_errors(const nlohmann::json& object) {
+std::vector<std::string> schema_errors(const nlohmann::json& object, const std::string& name) {
   valijson::adapters::NlohmannJsonAdapter adapter(object);
   valijson::ValidationResults results;
   std::vector<std::string> errors;
-  if (valijson::Validator().validate(schema(), adapter, &results)) return errors;
+  if (valijson::Validator().validate(schema(name), adapter, &results)) return errors;
   valijson::ValidationResults::Error error;
   while (results.popError(error)) {
     std::string where;

@@ -31,6 +31,13 @@ TEST(ConnTable, ReadsConfirmedConnectionsOnly) {
   EXPECT_EQ(view.count(), 1u);
 }
 
+TEST(ConnTable, ARefusedConnectionIsNone) {
+  FakeTable table;
+  table.add(tcp_conn()).timeout = 0;
+  ctd_conn out;
+  EXPECT_EQ(table.view().read(1, out), ConnTable::Read::kNone);
+}
+
 TEST(ConnTable, NeverReadsOutsideTheArray) {
   FakeTable table(4);
   table.rt().high_water = 1000;

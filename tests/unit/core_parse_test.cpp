@@ -187,7 +187,7 @@ std::vector<Row> sound_rows() {
        .dport = 0x8700},
       {.name = "IcmpOverIpv6IsNoIcmpv6",
        .in = frame().ipv6({.proto = 1}).payload(8).build(),
-       .flags = kIp6,
+       .flags = kIp6 | kBad,
        .proto = 1},
       {.name = "NoNextHeader", .in = frame().ipv6().build(), .flags = kIp6, .proto = 59},
   };

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <set>
 
 #include "packet_check.hpp"
@@ -37,6 +39,11 @@ ctd_action act_ct(const CtArgs& args) {
   a.ct.recirc_id = args.recirc;
   a.ct.nat_id = args.nat_id;
   a.ct.zone = args.zone;
+  a.ct.mark = args.mark;
+  a.ct.mark_mask = args.mark_mask;
+  a.ct.label_id = args.label_id;
+  a.ct.helper = args.helper;
+  a.ct.timeout_policy = args.timeout_policy;
   return a;
 }
 ctd_action act_route(std::uint32_t recirc) {
@@ -311,6 +318,14 @@ std::uint64_t World::counter(int which) const {
   return sum;
 }
 
+std::uint64_t World::ended(ctd_end_reason why) const {
+  const u32 zero = 0;
+  std::uint64_t sum = 0;
+  for (u32 cpu = 0; cpu < NATIVE_MAX_CPUS; cpu++)
+    sum += static_cast<ctd_ct_stats*>(native_map_lookup_cpu(ct_stats_.raw(), &zero, cpu))->ended[why];
+  return sum;
+}
+
 std::vector<const ctd_conn*> World::connections() const {
   std::vector<const ctd_conn*> all;
   for (u32 id = 1; id <= rt().high_water; id++)
@@ -338,13 +353,16 @@ std::string World::broken() const {
   std::string bad;
   auto say = [&bad](const std::string& line) { bad += line + "\n"; };
   std::set<u32> used, free_ids;
-  s64 live[CTD_CLASS_COUNT] = {}, alive = 0;
+  std::map<u16, s32> in_zone;
+  s64 live[CTD_CLASS_INDEXES] = {}, alive = 0;
+  std::map<u32, u32> sources;
   u32 v4 = 0, v6 = 0;
   const u32 high = rt().high_water;
 
   for (u32 id = 1; id <= high; id++) {
     const ctd_conn& c = *conn(id);
     const u32 life = CTD_CTL_LIFE(c.ctl);
+    highest_zone_ = std::max<u32>(highest_zone_, c.orig.zone);
     if (c.lock) say(fmt::format("{} is locked", id));
     if (life == CTD_CONN_BUSY) say(fmt::format("{} is busy", id));
     if (life == CTD_CONN_VALID && !!(c.status & CTD_STATUS_ASSURED) != (CTD_CTL_CLASS(c.ctl) == CTD_CLASS_ASSURED))
@@ -354,7 +372,10 @@ std::string World::broken() const {
     if (life == CTD_CONN_FREE) continue;
     used.insert(id);
     alive++;
-    live[CTD_CTL_CLASS(c.ctl)]++;
+    in_zone[c.orig.zone]++;
+    const u32 cls = CTD_CLASS_INDEX(CTD_CTL_CLASS(c.ctl), c.orig.family);
+    live[cls]++;
+    if (cls % CTD_CLASS_COUNT != CTD_CLASS_ASSURED) sources[CTD_CLASS_RING(cls) * CTD_SOURCES + c.source - 1]++;
     for (u8 dir : {0, 1}) {
       const ctd_tuple& t = dir ? c.reply : c.orig;
       const ctd_tuple4 t4{t.src.v4, t.dst.v4, t.sport, t.dport, t.zone, t.proto, 0};
@@ -369,9 +390,27 @@ std::string World::broken() const {
   if (tuple4.size() != v4) say(fmt::format("{} IPv4 tuples for {} of connections", tuple4.size(), v4));
   if (tuple6.size() != v6) say(fmt::format("{} IPv6 tuples for {} of connections", tuple6.size(), v6));
   if (rt().conns != alive) say(fmt::format("conns is {}, {} are alive", rt().conns, alive));
-  for (u32 cls = 0; cls < CTD_CLASS_COUNT; cls++)
-    if (classes.find(cls)->live != live[cls])
-      say(fmt::format("class {} says {} live, {} are", cls, classes.find(cls)->live, live[cls]));
+  for (u32 cls = 0; cls < CTD_CLASS_INDEXES; cls++) {
+    const ctd_class& c = *classes.find(cls);
+    if (c.live != live[cls]) say(fmt::format("class {} says {} live, {} are", cls, c.live, live[cls]));
+    s64 over = 0;
+    for (const auto& [key, members] : sources) over += key / CTD_SOURCES == CTD_CLASS_RING(cls) && members > c.share;
+    if (c.size && c.over != over)
+      say(fmt::format("class {} says {} sources over their share, {} are", cls, c.over, over));
+  }
+  for (const auto& [key, members] : sources)
+    if (*sources_.find(key) != members)
+      say(fmt::format("source {} has {} members, not {}", key, members, *sources_.find(key)));
+  // What a connection that is gone has left behind; looking at all of them is for quiet moments.
+  for (u32 key = 0; used.empty() && key < CTD_RINGS * CTD_SOURCES; key++)
+    if (*sources_.find(key))
+      say(fmt::format("source {} has {} members, and nobody is there", key, *sources_.find(key)));
+
+  for (u32 number = 0; number <= highest_zone_; number++) {
+    const auto known = in_zone.find(static_cast<u16>(number));
+    const s32 have = known == in_zone.end() ? 0 : known->second, says = zones.find(number)->count;
+    if (says != have) say(fmt::format("zone {} says {} connections, {} are", number, says, have));
+  }
 
   auto take = [&](u32 id) {
     if (!id || id > high) say(fmt::format("free id {} of {}", id, high));

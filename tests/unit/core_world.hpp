@@ -102,6 +102,7 @@ class World {
 
   std::uint64_t drops(int reason) const;
   std::uint64_t counter(int which) const;
+  std::uint64_t ended(ctd_end_reason why) const;
   std::vector<const ctd_conn*> connections() const;
   // The only connection; complains if there is another number of them.
   const ctd_conn& only() const;
@@ -127,6 +128,9 @@ class World {
   Map<u32, ctd_next_hop> next_hops{"next_hops"};
   Map<u32, ctd_port_limit> limits{"port_limits"};
   Map<u32, ctd_nat_args> nat_args{"ct_nat_args"};
+  Map<u32, ctd_label_args> label_args{"ct_label_args"};
+  Map<u32, ctd_zone> zones{"ct_zones"};
+  Map<u32, ctd_ct_policy> policies{"ct_policies"};
   // Off for packets that go in wrong already.
   bool check_output = true;
   // Whatever World itself finds wrong. Ends the program unless a test framework takes it (core_world_gtest.cpp).
@@ -145,10 +149,13 @@ class World {
   Map<u32, ctd_action_list> action_lists_{"flow_actions"};
   Map<u32, ctd_guard> guards_{"guard_masks"};
   Map<u32, ctd_port_stats> stats_{"port_stats"};
+  Map<u32, ctd_ct_stats> ct_stats_{"ct_stats"};
+  Map<u32, u32> sources_{"ct_sources"};
   native_map* ct_free_ = native_map_find("ct_free");
   WorldOptions options_;
   std::uint32_t flow_count_ = 0;
   std::uint32_t mask_count_ = 0;
+  mutable std::uint32_t highest_zone_ = 64;  // that broken() looks at: tests use small ones, or it has seen them
 };
 
 // Actions.
@@ -157,6 +164,11 @@ struct CtArgs {
   std::uint16_t flags = 0;
   std::uint32_t nat_id = 0;
   std::uint16_t zone = 0;
+  std::uint32_t mark = 0;
+  std::uint32_t mark_mask = 0;
+  std::uint32_t label_id = 0;
+  std::uint16_t helper = 0;
+  std::uint16_t timeout_policy = 0;
 };
 ctd_action act_ct(const CtArgs& args);
 ctd_action act_route(std::uint32_t recirc = 0);

@@ -89,13 +89,13 @@ TEST_F(FlowFormat, Ipv6AddressesAndMarks) {
   mask.key.pkt_mark = 0xf0;
   mask.key.ct_mark = ~0u;
   mask.key.ct_zone = 0xffff;
-  mask.key.ct_label[15] = 0x0f;
+  mask.key.ct_label[0] = 0x0f;
   mask.key.out_port = ~0u;
   ctd_flow_key key = ip_packet({.src = "2001:db8::1", .dst = "ff00::", .out_port = CTD_PORT_LOCAL});
   key.pkt_mark = 0x10;
   key.ct_mark = 7;
   key.ct_zone = 9;
-  key.ct_label[15] = 2;
+  key.ct_label[0] = 2;
   EXPECT_EQ(format_key(words(key), mask, &ports),
             "recirc_id(0),in_port(lan0),out_port(LOCAL),skb_mark(0x10/0xf0),ct_zone(9),ct_mark(0x7),ct_label(0x2/0xf),"
             "eth(),eth_type(0x86dd),ipv6(src=2001:db8::1,dst=ff00::/ff00::)");
@@ -134,6 +134,7 @@ TEST_F(FlowFormat, Actions) {
             "ct(commit,zone=5,nat(src=10.0.0.1-10.0.0.9:1-99)),route");
   EXPECT_EQ(actions_of("ct(commit,force,exec(set_field:1->ct_mark,set_field:0x2/0xf->ct_label))"),
             "ct(force_commit,zone=0,mark=0x1/0xffffffff,label=0x2/0xf)");
+  EXPECT_EQ(actions_of("ct(commit,zone=ct_mark[0..15])"), "ct(commit,zone=NXM_NX_CT_MARK[0..15])");
   EXPECT_EQ(actions_of("ct(table=1),output:2,stack"), "clone(ct(zone=0),recirc(0x1)),clone(2),stack");
 }
 
@@ -141,9 +142,11 @@ TEST_F(FlowFormat, UnknownThingsAreShownAsNumbersOrNames) {
   ctd_action ct{.type = CTD_ACT_CT, .flags = CTD_CTF_COMMIT | CTD_CTF_NAT | CTD_CTF_LABEL};
   ct.ct.nat_id = 7;
   ct.ct.label_id = 8;
+  ct.ct.helper = 2;
+  ct.ct.timeout_policy = 9;
   const ctd_action list[] = {ct, {.type = CTD_ACT_POP_VLAN}, {.type = 999}, {.type = CTD_ACT_CLONE, .arg = 100}};
   EXPECT_EQ(format_datapath_actions(list, args, &ports),
-            "ct(commit,zone=0,label=id=8,nat(id=7)),pop_vlan,unknown,clone()");
+            "ct(commit,zone=0,label=id=8,helper=2,timeout=id=9,nat(id=7)),pop_vlan,unknown,clone()");
 }
 
 }  // namespace

@@ -69,6 +69,7 @@ struct Tcp {
   std::uint32_t ack = 0;
   std::uint16_t window = 65000;
   std::uint8_t option_words = 0;     // NOPs
+  Bytes options;                     // behind them, padded with NOPs to whole words
   std::optional<std::uint8_t> doff;  // a lie, in words
 };
 
@@ -87,6 +88,49 @@ struct Icmp {
   std::uint16_t seq = 1;  // of queries; the MTU's low word of errors
 };
 
+struct UdpLite {
+  std::uint16_t sport = 40000;
+  std::uint16_t dport = 2000;
+  std::uint16_t coverage = 8;  // bytes that the checksum covers; 0: all
+  bool no_checksum = false;    // which it must not be
+};
+
+// An SCTP chunk; `body` is what follows its header, and is padded.
+struct Chunk {
+  std::uint8_t type = 0;
+  Bytes body = {};
+  std::uint8_t flags = 0;
+  std::optional<std::uint16_t> length = {};  // a lie
+};
+
+struct Sctp {
+  std::uint16_t sport = 40000;
+  std::uint16_t dport = 36412;
+  std::uint32_t tag = 0;
+  std::vector<Chunk> chunks = {};
+};
+// The chunks that begin an association: their tag, and a fixed part.
+Chunk sctp_init(std::uint32_t tag);
+Chunk sctp_init_ack(std::uint32_t tag);
+
+struct Dccp {
+  std::uint16_t sport = 40000;
+  std::uint16_t dport = 5001;
+  std::uint8_t type = 0;  // Request
+  std::uint64_t seq = 1;
+  std::uint64_t ack = 0;
+  std::uint8_t coverage = 0;
+  bool short_seq = false;
+  std::optional<std::uint8_t> doff = {};  // a lie, in words
+};
+
+struct Gre {
+  std::uint8_t version = 0;
+  std::optional<std::uint32_t> key = {};  // of version 0
+  std::uint16_t call_id = 0;              // of version 1
+  std::uint16_t protocol = 0x0800;
+};
+
 class PacketBuilder {
  public:
   PacketBuilder& eth(std::string_view dst = "02:00:00:00:00:01", std::string_view src = "02:00:00:00:00:02",
@@ -98,6 +142,10 @@ class PacketBuilder {
   PacketBuilder& tcp(const Tcp& header = {});
   PacketBuilder& udp(const Udp& header = {});
   PacketBuilder& icmp(const Icmp& header = {});
+  PacketBuilder& udplite(const UdpLite& header = {});
+  PacketBuilder& sctp(const Sctp& header = {});
+  PacketBuilder& dccp(const Dccp& header = {});
+  PacketBuilder& gre(const Gre& header = {});
   // `count` bytes of a fixed pattern.
   PacketBuilder& payload(std::size_t count);
   PacketBuilder& payload(const Bytes& bytes);
@@ -109,10 +157,13 @@ class PacketBuilder {
 
  private:
   void next_is(std::uint8_t proto);
+  void begin_l4(std::uint8_t proto);
   void next_type(std::uint16_t ethertype);
   void fill_lengths(Bytes& b) const;
   void fill_checksums(Packet& p) const;
+  void fill_sctp_checksum(Packet& p) const;
   std::size_t l4_csum_offset() const;
+  std::size_t covered(std::size_t length) const;
 
   Bytes bytes_;
   std::optional<std::size_t> type_at_;  // Ethernet type still to be written
@@ -126,6 +177,7 @@ class PacketBuilder {
   bool lies_about_udp_length_ = false;
   bool no_checksum_ = false;
   bool later_fragment_ = false;
+  std::size_t coverage_ = 0;  // of the layer 4 checksum, 0: all
   bool partial_ = false;
   std::uint16_t gso_ = 0;
 };

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cstring>
 #include <span>
 
@@ -82,6 +83,7 @@ std::size_t checksum_field(unsigned proto) {
       return 16;
     case IPPROTO_UDP:
     case IPPROTO_UDPLITE:
+    case IPPROTO_DCCP:
       return 6;
     case IPPROTO_ICMP:
     case IPPROTO_ICMPV6:
@@ -91,17 +93,40 @@ std::size_t checksum_field(unsigned proto) {
   }
 }
 
+// Bytes that the checksum covers: UDP-Lite (RFC 3828) and DCCP (RFC 4340) may leave the end out.
+std::size_t coverage(unsigned proto, View l4) {
+  std::size_t covered = l4.size();
+  if (proto == IPPROTO_UDPLITE && be16_at(l4, 4)) covered = be16_at(l4, 4);
+  if (proto == IPPROTO_DCCP && l4[5] & 15) covered = l4[4] * 4u + ((l4[5] & 15u) - 1) * 4;
+  return std::min(covered, l4.size());
+}
+
+// SCTP's CRC-32C (RFC 9260), bit by bit.
+std::string wrong_sctp(View l4) {
+  if (l4.size() < 12) return "layer 4 header cut off";
+  std::uint32_t crc = ~0u, field = 0;
+  for (std::size_t i = 0; i < l4.size(); i++) {
+    const bool check = i >= 8 && i < 12;
+    if (check) field |= static_cast<std::uint32_t>(l4[i]) << 8 * (i - 8);
+    crc ^= check ? 0u : l4[i];
+    for (int bit = 0; bit < 8; bit++) crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
+  }
+  return ~crc == field ? "" : fmt::format("SCTP checksum: field {:#010x}, sum {:#010x}", field, ~crc);
+}
+
 // Layer 4 of an IP packet whose payload is all there.
 std::string wrong_l4(View ip, const Layout& l) {
   View l4 = ip.subspan(l.l4, l.length - l.l4);
   std::size_t field = checksum_field(l.proto);
+  if (l.proto == IPPROTO_SCTP && !l.fragment) return wrong_sctp(l4);
   if (!field || l.fragment) return {};
   if (l4.size() < field + 2) return "layer 4 header cut off";
   if (l.proto == IPPROTO_UDP && !l.v6 && be16_at(l4, field) == 0) return {};
-  std::uint32_t s = sum(l4, l.proto == IPPROTO_ICMP ? 0 : pseudo_sum(ip, l));
+  std::uint32_t s = sum(l4.first(coverage(l.proto, l4)), l.proto == IPPROTO_ICMP ? 0 : pseudo_sum(ip, l));
   if (s != 0xffff)
     return fmt::format("checksum of protocol {}: field {:#06x}, sum {:#06x}", l.proto, be16_at(l4, field), s);
   if (l.proto == IPPROTO_UDP && be16_at(l4, field) == 0) return "UDP checksum 0 over IPv6";
+  if (l.proto == IPPROTO_UDPLITE && be16_at(l4, field) == 0) return "UDP-Lite checksum 0";
   return {};
 }
 
@@ -132,6 +157,23 @@ std::string wrong_ip(View ip, Look look) {
   return wrong.empty() && look != Look::kOuterOnly ? wrong_quote(ip.first(l.length), l) : wrong;
 }
 
+// Of protocols whose header begins with two ports.
+const char* name_with_ports(unsigned proto) {
+  switch (proto) {
+    case IPPROTO_TCP:
+      return "tcp";
+    case IPPROTO_UDP:
+      return "udp";
+    case IPPROTO_UDPLITE:
+      return "udplite";
+    case IPPROTO_SCTP:
+      return "sctp";
+    case IPPROTO_DCCP:
+      return "dccp";
+  }
+  return nullptr;
+}
+
 std::string describe_ip(View ip) {
   Layout l = lay_out(ip);
   if (!l.error.empty()) return l.error;
@@ -142,9 +184,8 @@ std::string describe_ip(View ip) {
   if (l.later_fragment || l.l4 + 8 > ip.size()) return fmt::format("ip {} {} > {}", l.proto, from, to);
   View l4 = ip.subspan(l.l4);
   const char* colon = l.v6 ? "." : ":";
-  if (l.proto == IPPROTO_TCP || l.proto == IPPROTO_UDP)
-    return fmt::format("{} {}{}{} > {}{}{}", l.proto == IPPROTO_TCP ? "tcp" : "udp", from, colon, be16_at(l4, 0), to,
-                       colon, be16_at(l4, 2));
+  if (const char* name = name_with_ports(l.proto))
+    return fmt::format("{} {}{}{} > {}{}{}", name, from, colon, be16_at(l4, 0), to, colon, be16_at(l4, 2));
   if (l.proto != IPPROTO_ICMP && l.proto != IPPROTO_ICMPV6) return fmt::format("ip {} {} > {}", l.proto, from, to);
   if (is_error(l, l4))
     return fmt::format("icmp {}/{} {} > {} [{}]", l4[0], l4[1], from, to, describe_ip(l4.subspan(8)));
@@ -167,6 +208,11 @@ std::string wrong_with(const Packet& p) {
   View ip = ip_of(p);
   if (ip.empty()) return {};
   if (!p.partial) return wrong_ip(ip, Look::kWhole);
+  if (Layout l = lay_out(ip); l.error.empty() && l.proto == IPPROTO_SCTP && l.l4 + 12 <= ip.size()) {
+    // Its device makes the CRC of the whole packet, and expects the field to be zero.
+    View check = ip.subspan(l.l4 + 8, 4);
+    return be16_at(check, 0) || be16_at(check, 2) ? "a partial SCTP checksum that is not zero" : "";
+  }
   // The device will sum from csum_start on and write the result: do it, then look at the result.
   Packet done = p;
   done.partial = false;

@@ -25,15 +25,16 @@ PortNames test_ports() {
 }
 
 const PortNames ports = test_ports();
+const PolicyNames policies{{"quick", u16{1}}, {"slow", u16{2}}};
 
 Rule rule_of(std::string_view text) {
-  Result<Rule> rule = parse_rule(text, ports);
+  Result<Rule> rule = parse_rule(text, ports, policies);
   EXPECT_TRUE(rule) << rule.error().message();
   return rule ? *rule : Rule{};
 }
 
 std::string error_of(std::string_view text) {
-  const Result<Rule> rule = parse_rule(text, ports);
+  const Result<Rule> rule = parse_rule(text, ports, policies);
   if (rule) return "no error: " + format_rule(*rule, ports);
   const std::string before = "rule \"" + std::string(text) + "\": ";
   EXPECT_EQ(rule.error().message().substr(0, before.size()), before);
@@ -111,11 +112,12 @@ TEST(Rule, IcmpTypeStandsInThePorts) {
   EXPECT_EQ(rule, rule_of("icmp6,icmpv6_type=135,icmpv6_code=0 actions=stack"));
 }
 
-TEST(Rule, LabelsHaveTheMostSignificantByteFirst) {
+// As the kernel counts the bits of labels, and as a dump of connections shows them.
+TEST(Rule, LabelsHaveTheLeastSignificantByteFirst) {
   const Rule rule = rule_of("ct_label=0x102/0xffff actions=drop");
-  EXPECT_EQ(rule.match.value.key.ct_label[14], 1);
-  EXPECT_EQ(rule.match.value.key.ct_label[15], 2);
-  EXPECT_EQ(rule.match.mask.key.ct_label[13], 0);
+  EXPECT_EQ(rule.match.value.key.ct_label[1], 1);
+  EXPECT_EQ(rule.match.value.key.ct_label[0], 2);
+  EXPECT_EQ(rule.match.mask.key.ct_label[2], 0);
 }
 
 TEST(Rule, DropIsTheEmptyList) { EXPECT_TRUE(rule_of("actions=drop").actions.empty()); }
@@ -138,8 +140,55 @@ TEST(Rule, CtArguments) {
   EXPECT_EQ(ct.mapping->args.max_port, 2047);
   EXPECT_EQ(ct.mark->value, 1u);
   EXPECT_EQ(ct.mark->mask, 3u);
-  EXPECT_EQ(ct.label->args.value[15], 7);
-  EXPECT_EQ(ct.label->args.mask[0], 0xff);
+  EXPECT_EQ(ct.label->args.value[0], 7);
+  EXPECT_EQ(ct.label->args.mask[15], 0xff);
+}
+
+action::Ct ct_of(const std::string& arguments) {
+  return std::get<action::Ct>(rule_of("actions=ct(" + arguments + ")").actions.at(0));
+}
+
+TEST(Rule, ZoneFromAField) {
+  const auto offset = [](const std::string& zone) {
+    const action::Ct ct = ct_of("zone=" + zone);
+    EXPECT_TRUE(ct.zone_field) << zone;
+    return ct.zone;
+  };
+  EXPECT_EQ(offset("NXM_NX_CT_ZONE[]"), offsetof(ctd_flow_key, ct_zone));
+  EXPECT_EQ(offset("NXM_NX_CT_MARK[0..15]"), offsetof(ctd_flow_key, ct_mark));
+  EXPECT_EQ(offset("ct_mark[16..31]"), offsetof(ctd_flow_key, ct_mark) + 2);
+  EXPECT_EQ(offset("NXM_NX_CT_LABEL[112..127]"), offsetof(ctd_flow_key, ct_label) + 14);
+  EXPECT_EQ(offset("NXM_OF_IN_PORT[]"), offsetof(ctd_flow_key, in_port));
+  EXPECT_FALSE(ct_of("zone=7").zone_field);
+}
+
+TEST(Rule, ExecSettingsAddUp) {
+  const action::Ct ct = ct_of(
+      "commit,exec(set_field:0x1/0xf->ct_mark,load:0xab->NXM_NX_CT_MARK[8..15],load:1->NXM_NX_CT_LABEL[64..127],"
+      "load:1->ct_label[3])");
+  EXPECT_EQ(ct.mark->value, 0xab01u);
+  EXPECT_EQ(ct.mark->mask, 0xff0fu);
+  EXPECT_EQ(ct.label->args.value[8], 1);
+  EXPECT_EQ(ct.label->args.mask[15], 0xff);
+  EXPECT_EQ(ct.label->args.value[0], 8);
+  EXPECT_EQ(ct.label->args.mask[0], 8);
+  EXPECT_EQ(ct_of("commit,exec(load:5->NXM_NX_CT_MARK[])").mark, (MarkSetting{5, ~u32{0}}));
+}
+
+TEST(Rule, LaterSettingsWin) {
+  EXPECT_EQ(ct_of("commit,exec(set_field:0xff->ct_mark,set_field:0/0xf->ct_mark)").mark, (MarkSetting{0xf0, ~u32{0}}));
+}
+
+TEST(Rule, TheOriginalTupleStandsInItsOwnFields) {
+  const Rule rule = rule_of(
+      "ip,ct_state=+trk+est,ct_nw_src=10.1.0.0/16,ct_nw_dst=10.0.2.2,ct_nw_proto=6,ct_tp_src=0x400/0xfc00,ct_tp_dst=80 "
+      "actions=drop");
+  EXPECT_EQ(rule.match.value.key.ct_orig_src.v4, inet_addr("10.1.0.0"));
+  EXPECT_EQ(rule.match.mask.key.ct_orig_src.v4, inet_addr("255.255.0.0"));
+  EXPECT_EQ(rule.match.value.key.ct_orig_dst.v4, inet_addr("10.0.2.2"));
+  EXPECT_EQ(rule.match.value.key.ct_orig_proto, 6);
+  EXPECT_EQ(rule.match.mask.key.ct_orig_sport, htons(0xfc00));
+  EXPECT_EQ(rule.match.value.key.ct_orig_dport, htons(80));
 }
 
 TEST(Rule, MasqueradeAndNullNat) {
@@ -223,6 +272,15 @@ constexpr Form forms[] = {
     {"actions=ct(commit,nat(null))", "table=0,priority=32768 actions=ct(commit,zone=0,nat(null))"},
     {"actions=ct(commit,exec(set_field:1->ct_mark,set_field:0x2/0xf->ct_label))",
      "table=0,priority=32768 actions=ct(commit,zone=0,exec(set_field:0x1->ct_mark,set_field:0x2/0xf->ct_label))"},
+    {"actions=ct(zone=ct_mark[0..15])", "table=0,priority=32768 actions=ct(zone=NXM_NX_CT_MARK[0..15])"},
+    {"actions=ct(table=1,zone=NXM_OF_IN_PORT[])", "table=0,priority=32768 actions=ct(table=1,zone=NXM_OF_IN_PORT[])"},
+    {"actions=ct(timeout=quick,commit,nat)", "table=0,priority=32768 actions=ct(commit,zone=0,timeout=quick,nat)"},
+    {"actions=ct(commit,exec(load:3->NXM_NX_CT_MARK[4..7]))",
+     "table=0,priority=32768 actions=ct(commit,zone=0,exec(set_field:0x30/0xf0->ct_mark))"},
+    {"ct_tp_dst=80,ct_nw_proto=17,ct_nw_src=10.0.0.0/8,ip,ct_state=-inv+trk actions=drop",
+     "table=0,priority=32768,ip,ct_state=-inv+trk,ct_nw_src=10.0.0.0/8,ct_nw_proto=17,ct_tp_dst=80 actions=drop"},
+    {"ipv6,ct_state=+rpl+trk,ct_ipv6_dst=2001:db8::/32,ct_ipv6_src=::1 actions=drop",
+     "table=0,priority=32768,ipv6,ct_state=+rpl+trk,ct_ipv6_src=::1,ct_ipv6_dst=2001:db8::/32 actions=drop"},
     {" cookie=0x1, duration=3.2s, table=0, n_packets=5, n_bytes=412, idle_age=1, priority=9,arp actions=stack",
      "cookie=0x1,table=0,priority=9,arp actions=stack"},
 };
@@ -266,7 +324,9 @@ class RandomRule {
   static constexpr Family families[] = {
       {"", {"dl_type=0x88cc"}},
       {"arp", {}},
-      {"ip", {"nw_src=10.0.0.0/9", "nw_dst=192.0.2.7", "nw_tos=8", "nw_ttl=64", "ip_frag=first", "nw_proto=89"}},
+      {"ip",
+       {"nw_src=10.0.0.0/9", "nw_dst=192.0.2.7", "nw_tos=8", "nw_ttl=64", "ip_frag=first", "nw_proto=89",
+        "ct_state=+trk+est-inv,ct_nw_src=10.0.0.0/8,ct_tp_src=7"}},
       {"ipv6", {"ipv6_src=fe80::/10", "ipv6_dst=2001:db8::1", "ip_ecn=2", "ip_frag=no"}},
       {"tcp", {"nw_src=10.1.0.0/16", "tcp_src=1024/0xfc00", "tp_dst=443", "tcp_flags=+syn-ack"}},
       {"udp6", {"ipv6_src=::/1", "udp_src=53", "udp_dst=53"}},
@@ -280,6 +340,8 @@ class RandomRule {
                                             "ct(commit,zone=3,nat(src=masquerade))",
                                             "ct(table=2,nat)",
                                             "ct_clear",
+                                            "ct(zone=NXM_NX_CT_MARK[16..31])",
+                                            "ct(commit,timeout=slow,exec(load:1->NXM_NX_CT_LABEL[5..9]))",
                                             "route",
                                             "route(table=3)",
                                             "stack",
@@ -300,10 +362,10 @@ TEST(RuleTexts, RandomRulesSurviveTheirText) {
   RandomRule random(20261123);
   for (int i = 0; i < 5000; ++i) {
     const std::string text = random.text();
-    const Result<Rule> rule = parse_rule(text, ports);
+    const Result<Rule> rule = parse_rule(text, ports, policies);
     ASSERT_TRUE(rule) << rule.error().message();
     const std::string shown = format_rule(*rule, ports);
-    const Result<Rule> again = parse_rule(shown, ports);
+    const Result<Rule> again = parse_rule(shown, ports, policies);
     ASSERT_TRUE(again) << again.error().message();
     ASSERT_EQ(*again, *rule) << text << "\n" << shown;
     ASSERT_EQ(format_rule(*again, ports), shown);
@@ -331,12 +393,12 @@ TEST(RuleTexts, BrokenTextsAreRefusedOrRead) {
       }
       if (text.empty()) text = "x";
     }
-    const Result<Rule> rule = parse_rule(text, ports);
+    const Result<Rule> rule = parse_rule(text, ports, policies);
     if (!rule) {
       ++refused;
       continue;
     }
-    const Result<Rule> again = parse_rule(format_rule(*rule, ports), ports);
+    const Result<Rule> again = parse_rule(format_rule(*rule, ports), ports, policies);
     ASSERT_TRUE(again) << text << "\n" << again.error().message();
     ASSERT_EQ(*again, *rule) << text;
   }
@@ -401,10 +463,12 @@ constexpr Form errors[] = {
     {"actions=ct(nat(src=10.0.0.1))",
      "actions: ct: nat(src=10.0.0.1): makes a new mapping, only with commit; without it write nat"},
     {"actions=ct(force)", "actions: ct: force: only with commit"},
-    {"actions=ct(zone=65536)", "actions: ct: zone=65536: must be a number from 0 to 65535"},
+    {"actions=ct(zone=65536)",
+     "actions: ct: zone=65536: must be a number from 0 to 65535, or 16 bits of a field (NXM_NX_CT_MARK[0..15]) of "
+     "NXM_NX_CT_ZONE, NXM_NX_CT_MARK, NXM_NX_CT_LABEL, NXM_NX_PKT_MARK, NXM_OF_IN_PORT"},
     {"actions=ct(tabel=1)",
      R"(actions: ct: "tabel=1": unknown argument; did you mean "table"? (there are: commit, force, table, zone, nat, )"
-     "exec)"},
+     "exec, timeout, alg)"},
     {"actions=ct(commit,nat(src=10.0.0.9-10.0.0.1))",
      R"(actions: ct: nat(src=10.0.0.9-10.0.0.1): "10.0.0.9-10.0.0.1": the first address must not be above the last)"},
     {"actions=ct(commit,nat(src=10.0.0.1:0))",
@@ -412,7 +476,31 @@ constexpr Form errors[] = {
     {"actions=ct(commit,nat(dst=masquerade))",
      "actions: ct: nat(dst=masquerade): dst=masquerade: only a source can be masqueraded"},
     {"actions=ct(commit,exec(set_field:1->reg0))",
-     R"(actions: ct: exec: "set_field:1->reg0" sets reg0, but must be set_field:VALUE[/MASK]->ct_mark or …->ct_label)"},
+     R"(actions: ct: exec: "set_field:1->reg0" sets reg0, but must be set_field:VALUE[/MASK]->ct_mark or ct_label, )"
+     "or load:VALUE->NXM_NX_CT_MARK[…] or NXM_NX_CT_LABEL[…]"},
+    {"actions=ct(commit,exec(load:1->NXM_NX_CT_ZONE[]))",
+     R"(actions: ct: exec: "load:1->NXM_NX_CT_ZONE[]" sets NXM_NX_CT_ZONE[], but must be )"
+     "set_field:VALUE[/MASK]->ct_mark or ct_label, or load:VALUE->NXM_NX_CT_MARK[…] or NXM_NX_CT_LABEL[…]"},
+    {"actions=ct(commit,exec(load:16->NXM_NX_CT_MARK[0..3]))",
+     "actions: ct: exec: load:16: must be a number of 4 bits at most"},
+    {"actions=ct(commit,exec(set_field:1->ct_mark[0..3]))",
+     R"(actions: ct: exec: "set_field:1->ct_mark[0..3]": set_field sets whole fields; use a mask, or load)"},
+    {"actions=ct(zone=NXM_NX_CT_MARK[])",
+     "actions: ct: zone=NXM_NX_CT_MARK[]: must be a number from 0 to 65535, or 16 bits of a field "
+     "(NXM_NX_CT_MARK[0..15]) of NXM_NX_CT_ZONE, NXM_NX_CT_MARK, NXM_NX_CT_LABEL, NXM_NX_PKT_MARK, NXM_OF_IN_PORT"},
+    {"actions=ct(zone=NXM_NX_REG0[0..15])",
+     "actions: ct: zone=NXM_NX_REG0[0..15]: must be a number from 0 to 65535, or 16 bits of a field "
+     "(NXM_NX_CT_MARK[0..15]) of NXM_NX_CT_ZONE, NXM_NX_CT_MARK, NXM_NX_CT_LABEL, NXM_NX_PKT_MARK, NXM_OF_IN_PORT"},
+    {"actions=ct(commit,timeout=quik)",
+     R"(actions: ct: timeout=quik: no such policy; did you mean "quick"? (there are: quick, slow))"},
+    {"actions=ct(timeout=quick)", "actions: ct: timeout=quick: only with commit"},
+    {"actions=ct(commit,alg=ftp)", "actions: ct: alg=ftp: this version has no helpers"},
+    {"ip,ct_nw_src=10.0.0.1 actions=drop",
+     "ct_nw_src: has a meaning only for some packets; add \"ip\" and a ct_state that implies a connection (+new, +est, "
+     "+rel, +trk-inv …)"},
+    {"ct_state=+trk+inv,ct_nw_proto=6 actions=drop",
+     "ct_nw_proto: has a meaning only for some packets; add a ct_state that implies a connection (+new, +est, +rel, "
+     "+trk-inv …)"},
     {"actions=resubmit(1,2)", "actions: resubmit(1,2): must be resubmit(,TABLE); the input port cannot be changed"},
     {"table=3 actions=goto_table:3",
      "actions: goto_table:3: must be a later table than 3, the rule's own (or use resubmit)"},

@@ -81,7 +81,8 @@ inline ctd_key_words words(const ctd_flow_key& key) {
 
 inline ArgsTable no_args() {
   return {.nat = InternTable<ctd_nat_args>("nat arguments", 1023),
-          .labels = InternTable<ctd_label_args>("labels", 1023)};
+          .labels = InternTable<ctd_label_args>("labels", 1023),
+          .policies = {}};
 }
 
 // Packets from small sets of values, so that rules about them hit and miss.

@@ -76,6 +76,19 @@ TEST_F(Translation, MatchesExactlyWhatItMust) {
   EXPECT_EQ(flow_of(rules_of({}), test::arp_packet(1)).mask.key.frag, 0) << "fragments are IP's";
 }
 
+TEST_F(Translation, PolicyAndZoneField) {
+  const PolicyNames policies{{"quick", u16{3}}};
+  RuleSet rules;
+  rules.add(parse_rule("ip actions=ct(commit,timeout=quick,zone=NXM_NX_PKT_MARK[0..15])", ports, policies).value());
+  EXPECT_EQ(translate(rules, ip_packet({}), recirc, args).error().message(), "ct(timeout=quick): no such policy");
+  args.policies = policies;
+  const Flow flow = flow_of(rules, ip_packet({}));
+  ASSERT_EQ(flow.actions.size(), 1u);
+  EXPECT_EQ(flow.actions[0].flags, CTD_CTF_COMMIT | CTD_CTF_ZONE_FIELD);
+  EXPECT_EQ(flow.actions[0].ct.zone, offsetof(ctd_flow_key, pkt_mark));
+  EXPECT_EQ(flow.actions[0].ct.timeout_policy, 3);
+}
+
 TEST_F(Translation, ActionsHaveTheirArguments) {
   const RuleSet rules =
       rules_of({"in_port=1,ip actions=ct(commit,force,zone=7,nat(src=masquerade),exec(set_field:0x1/0x3->ct_mark,"
@@ -92,7 +105,7 @@ TEST_F(Translation, ActionsHaveTheirArguments) {
   ASSERT_NE(args.nat.find(ct.ct.nat_id), nullptr);
   EXPECT_EQ(args.nat.find(ct.ct.nat_id)->flags, CTD_NAT_SRC | CTD_NAT_MASQUERADE);
   ASSERT_NE(args.labels.find(ct.ct.label_id), nullptr);
-  EXPECT_EQ(args.labels.find(ct.ct.label_id)->value[15], 5);
+  EXPECT_EQ(args.labels.find(ct.ct.label_id)->value[0], 5);
   EXPECT_EQ(flow.actions[1].type, CTD_ACT_OUTPUT);
   EXPECT_EQ(flow.actions[1].output.port, 2u);
   EXPECT_THAT(flow.rules, ElementsAre(rules.table(0)[0]));

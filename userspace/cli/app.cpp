@@ -11,9 +11,12 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/client.hpp"
-#include "cli/conntrack.hpp"
+#include "cli/conntrack_commands.hpp"
+#include "cli/filter_options.hpp"
 #include "cli/output.hpp"
 #include "cli/show.hpp"
+#include "cli/watch.hpp"
+#include "lib/event_json.hpp"
 #include "lib/rundir.hpp"
 
 namespace ctd {
@@ -27,6 +30,10 @@ struct Options {
   std::string instance = kDefaultInstance;
   std::string format;
   bool all = false;
+  ConntrackOptions conntrack;
+  std::string zone;
+  uint64_t limit = 0;
+  WatchOptions watch;
 };
 
 using Command = std::function<Result<>(const Options&, const Client&, Output&)>;
@@ -48,28 +55,22 @@ Result<> stats(const Options& options, const Client& client, Output& out) {
   return show_stats(out, CTD_TRY(parse_answer(body)), options.all);
 }
 
-Result<> conntrack_dump(const Options& options, const Client& client, Output& out) {
-  const auto make = options.format == "json"     ? make_json_writer
-                    : options.format == "ndjson" ? make_ndjson_writer
-                                                 : make_table_writer;
-  return dump_connections(client, *make(out));
+// The daemon checks zone and limit: one place, one message.
+Result<> zone_limit_set(const Options& options, const Client& client, Output& out) {
+  CTD_TRY(client.put(fmt::format("/v1/zones/{}/limit", options.zone), fmt::format("{{\"limit\":{}}}", options.limit)));
+  return out.write(fmt::format("zone {}: limit {}\n", options.zone, options.limit));
 }
 
-Result<uint64_t> number(const std::string& body, const char* member) {
-  const nlohmann::ordered_json answer = CTD_TRY(parse_answer(body));
-  if (!answer.contains(member) || !answer[member].is_number_unsigned())
-    return fail("ctd's answer has no number \"{}\": {:.80}", member, body);
-  return answer[member].get<uint64_t>();
+Result<> zone_limit_del(const Options& options, const Client& client, Output& out) {
+  CTD_TRY(client.del(fmt::format("/v1/zones/{}/limit", options.zone)));
+  return out.write(fmt::format("zone {}: no limit of its own\n", options.zone));
 }
 
-Result<> conntrack_count(const Options&, const Client& client, Output& out) {
-  const std::string body = CTD_TRY(client.get("/v1/conntrack/count"));
-  return out.write(fmt::format("{}\n", CTD_TRY(number(body, "count"))));
-}
-
-Result<> conntrack_flush(const Options&, const Client& client, Output& out) {
-  const uint64_t deleted = CTD_TRY(number(CTD_TRY(client.del("/v1/conntrack")), "deleted"));
-  return out.write(fmt::format("{} connection{} deleted\n", deleted, deleted == 1 ? "" : "s"));
+Result<> conntrack_watch(const Options& options, const Client& client, Output& out) {
+  WatchOptions watch = options.watch;
+  watch.format = options.format.empty() ? "text" : options.format;
+  watch.terms = options.conntrack.terms;
+  return watch_events(client, watch, out);
 }
 
 Result<> shutdown(const Options& options, const Client& client, Output& out) {
@@ -93,15 +94,33 @@ class CommandLine {
         ->capture_default_str();
 
     CLI::App& conntrack = noun("conntrack", "The connection table");
-    verb(conntrack, "dump", "List all connections", {"table", "json", "ndjson"}, conntrack_dump);
-    verb(conntrack, "count", "How many connections there are", {}, conntrack_count);
-    verb(conntrack, "flush", "Delete all connections", {}, conntrack_flush);
+    add_conntrack_verbs(conntrack);
+    CLI::App& watch = verb(conntrack, "watch", "Show connections as they begin, change and end, until Ctrl-C",
+                           {"text", "json", "ndjson"}, conntrack_watch);
+    watch.add_option("--events", options_.watch.events, "Only these: new, update, destroy, or single changes")
+        ->type_name("NAME,…")
+        ->check([](const std::string& names) {
+          const auto bits = parse_events(names);
+          return bits ? std::string() : bits.error().message();
+        });
+    add_filter_options(watch, options_.conntrack.terms);
+    watch.add_flag("--timestamp", options_.watch.timestamp, "When it happened, in front of each line (text)");
     verb(noun("flow", "The datapath's flows"), "dump", "List the flows", {"dpctl", "json"},
          show_command("/v1/flows", show_flows));
     verb(noun("rule", "The daemon's rules"), "dump", "List the rules", {"ofctl", "json"},
          show_command("/v1/rules", show_rules));
     verb(noun("port", "The datapath's ports"), "list", "List the ports", {"table", "json"},
          show_command("/v1/ports", show_ports));
+    CLI::App& zone = noun("zone", "Zones of the connection table");
+    verb(zone, "list", "List the zones in use with limit and count", {"table", "json"},
+         show_command("/v1/zones", show_zones));
+    CLI::App& limit = subcommand(zone, "limit", "Limits of zones; the configuration's are back at the next start");
+    zone_option(verb(limit, "set", "Set the limit of a zone; 0 for none", {}, zone_limit_set))
+        .add_option("limit", options_.limit, "Connections at most")
+        ->required();
+    zone_option(verb(limit, "del", "Back to the default limit", {}, zone_limit_del));
+    verb(noun("timeout", "Timeout policies"), "list", "List the policies with their timeouts", {"table", "json"},
+         show_command("/v1/timeouts", show_policies));
     verb(app_, "stats", "Packets, bytes, drops by reason", {"table", "json"}, stats)
         .add_flag("--all", options_.all, "Also what is zero (table)");
     verb(app_, "shutdown", "Take the instance down, connections included, and leave nothing behind", {}, shutdown);
@@ -122,8 +141,15 @@ class CommandLine {
   const Command& command() const { return command_; }
 
  private:
-  CLI::App& noun(const char* name, const char* text) {
-    CLI::App* app = app_.add_subcommand(name, text);
+  CLI::App& noun(const char* name, const char* text) { return subcommand(app_, name, text); }
+
+  CLI::App& zone_option(CLI::App& app) {
+    app.add_option("zone", options_.zone, "Its number, or default")->required();
+    return app;
+  }
+
+  static CLI::App& subcommand(CLI::App& parent, const char* name, const char* text) {
+    CLI::App* app = parent.add_subcommand(name, text);
     app->require_subcommand(1);
     app->fallthrough();
     return *app;
@@ -139,6 +165,45 @@ class CommandLine {
           ->check(CLI::IsMember(formats));
     app->callback([this, command = std::move(command)] { command_ = command; });
     return *app;
+  }
+
+  using ConntrackCommand = Result<> (*)(const ConntrackOptions&, const Client&, Output&);
+
+  CLI::App& conntrack_verb(CLI::App& parent, const char* name, const char* text, std::vector<std::string> formats,
+                           ConntrackCommand action) {
+    CLI::App& app = verb(parent, name, text, std::move(formats),
+                         [action](const Options& options, const Client& client, Output& out) {
+                           ConntrackOptions conntrack = options.conntrack;
+                           conntrack.format = options.format;
+                           return action(conntrack, client, out);
+                         });
+    add_filter_options(app, options_.conntrack.terms);
+    return app;
+  }
+
+  void add_conntrack_verbs(CLI::App& parent) {
+    ConntrackOptions& options = options_.conntrack;
+    conntrack_verb(parent, "dump", "List connections", {"table", "json", "ndjson", "conntrack", "dpctl"},
+                   conntrack_dump);
+    conntrack_verb(parent, "get", "Show one connection, by its whole tuple or its id", {"json"}, conntrack_get);
+    conntrack_verb(parent, "count", "How many connections there are", {}, conntrack_count);
+    conntrack_verb(parent, "delete", "Delete connections", {}, conntrack_delete);
+    conntrack_verb(parent, "flush", "Delete all connections, or those of a filter", {}, conntrack_flush);
+    CLI::App& update = conntrack_verb(parent, "update", "Change connections", {}, conntrack_update);
+    update.add_option("--set-mark", options.mark, "These bits of the mark")->type_name("MARK[/MASK]");
+    update.add_option("--set-label", options.label, "These bits of the label")->type_name("LABEL[/MASK]");
+    update.add_option("--set-timeout", options.timeout, "Seconds from now until it expires without another packet");
+    conntrack_verb(parent, "insert", "Make a connection: --orig-src, --orig-dst, …", {}, conntrack_insert)
+        .add_option("-t,--timeout", options.timeout, "Seconds until it expires without a packet")
+        ->required();
+    conntrack_verb(parent, "save", "Write connections to a file", {}, conntrack_save)
+        .add_option("FILE", options.file, "File; - is standard output")
+        ->required();
+    CLI::App& restore = verb(parent, "restore", "Make the connections of a saved file again", {},
+                             [](const Options& all, const Client& client, Output& out) {
+                               return conntrack_restore(all.conntrack, client, out);
+                             });
+    restore.add_option("FILE", options.file, "File; - is standard input")->required();
   }
 
   CLI::App app_{"ctctl: look at and steer the ctd datapath", "ctctl"};

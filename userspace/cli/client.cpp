@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/client.hpp"
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <thread>
 
 #include <httplib.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -70,11 +73,50 @@ Error http_error(int status, const std::string& body) {
 
 }  // namespace
 
+// An answer without an end: no bound on the silence in between, and a thread that ends it when it is told to.
+class Client::Endless {
+ public:
+  explicit Endless(int stop_fd) : stop_fd_(stop_fd), done_(eventfd(0, EFD_CLOEXEC)) {}
+
+  void begin(httplib::Client& http) {
+    http.set_read_timeout(std::chrono::hours(24 * 365 * 10));
+    thread_ = std::thread([this, &http] { run(http); });
+  }
+  // After the answer. True: it was told to.
+  bool end() {
+    if (thread_.joinable()) {
+      eventfd_write(done_.get(), 1);
+      thread_.join();
+    }
+    return stopped_;
+  }
+
+ private:
+  void run(httplib::Client& http) {
+    pollfd fds[] = {{stop_fd_, POLLIN, 0}, {done_.get(), POLLIN, 0}};
+    while (poll(fds, 2, -1) < 0 && errno == EINTR) {
+    }
+    if (!fds[0].revents) return;
+    stopped_ = true;
+    // More than once: before it is connected there is nothing to stop.
+    pollfd done{done_.get(), POLLIN, 0};
+    do {
+      http.stop();
+    } while (poll(&done, 1, 50) == 0);
+  }
+
+  const int stop_fd_;
+  const Fd done_;
+  std::thread thread_;
+  std::atomic<bool> stopped_{false};
+};
+
 Result<Client> Client::open(const std::string& rundir, const std::string& instance) {
   return Client(CTD_TRY(control_socket_path(rundir, instance)));
 }
 
-Result<> Client::request(const char* method, const std::string& path, const Consumer& consumer) const {
+Result<> Client::request(const char* method, const std::string& path, const std::string& body, const Consumer& consumer,
+                         Endless* endless) const {
   constexpr int kNoPort = 1;  // httplib wants one; a Unix socket has none
   httplib::Client http(socket_, kNoPort);
   http.set_address_family(AF_UNIX);
@@ -87,7 +129,9 @@ Result<> Client::request(const char* method, const std::string& path, const Cons
   request.method = method;
   request.path = path;
   request.headers = {{"Host", "localhost"}};
-  if (request.method != "GET") request.headers.emplace("Content-Length", "0");
+  request.body = body;
+  if (request.method != "GET") request.headers.emplace("Content-Length", std::to_string(body.size()));
+  if (!body.empty()) request.headers.emplace("Content-Type", "application/json");
   request.response_handler = [&](const httplib::Response& response) {
     status = response.status;
     return true;
@@ -102,7 +146,9 @@ Result<> Client::request(const char* method, const std::string& path, const Cons
     return !failure;
   };
 
+  if (endless) endless->begin(http);
   const httplib::Result result = http.send(request);
+  if (endless && endless->end()) return {};
   if (failure) return *failure;
   if (result.error() == httplib::Error::Connection) {
     CTD_TRY(listener(socket_));
@@ -115,21 +161,35 @@ Result<> Client::request(const char* method, const std::string& path, const Cons
   return {};
 }
 
-Result<std::string> Client::whole(const char* method, const std::string& path) const {
-  std::string body;
-  CTD_TRY(request(method, path, [&](std::string_view piece) -> Result<> {
-    body += piece;
+Result<std::string> Client::whole(const char* method, const std::string& path, const std::string& body) const {
+  std::string answer;
+  CTD_TRY(request(method, path, body, [&](std::string_view piece) -> Result<> {
+    answer += piece;
     return {};
   }));
-  return body;
+  return answer;
 }
 
 Result<std::string> Client::get(const std::string& path) const { return whole("GET", path); }
-Result<std::string> Client::post(const std::string& path) const { return whole("POST", path); }
+Result<std::string> Client::post(const std::string& path, const std::string& body) const {
+  return whole("POST", path, body);
+}
+Result<std::string> Client::patch(const std::string& path, const std::string& body) const {
+  return whole("PATCH", path, body);
+}
+Result<std::string> Client::put(const std::string& path, const std::string& body) const {
+  return whole("PUT", path, body);
+}
 Result<std::string> Client::del(const std::string& path) const { return whole("DELETE", path); }
 
 Result<> Client::stream(const std::string& path, const Consumer& consumer) const {
-  return request("GET", path, consumer);
+  return request("GET", path, {}, consumer);
+}
+
+Result<bool> Client::watch(const std::string& path, const Consumer& consumer, int stop_fd) const {
+  Endless endless(stop_fd);
+  CTD_TRY(request("GET", path, {}, consumer, &endless));
+  return endless.end();
 }
 
 Result<> Client::shutdown(std::chrono::seconds patience) const {

@@ -82,9 +82,9 @@ Result<> DumpReader::finish() {
   return fail("the dump was cut off after {} connections", connections_);
 }
 
-Result<> dump_connections(const Client& client, DumpWriter& writer) {
+Result<> dump_connections(const Client& client, const std::string& path, DumpWriter& writer) {
   DumpReader reader(writer);
-  Result<> streamed = client.stream("/v1/conntrack", [&](std::string_view piece) { return reader.feed(piece); });
+  Result<> streamed = client.stream(path, [&](std::string_view piece) { return reader.feed(piece); });
   Result<> finished = reader.finish();
   return streamed ? std::move(finished) : std::move(streamed);
 }

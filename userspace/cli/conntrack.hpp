@@ -47,6 +47,7 @@ class DumpReader {
   bool trailer_ = false;
 };
 
-Result<> dump_connections(const Client& client, DumpWriter& writer);
+// path: of the API, with its parameters.
+Result<> dump_connections(const Client& client, const std::string& path, DumpWriter& writer);
 
 }  // namespace ctd

@@ -23,6 +23,7 @@ std::string original(const json& orig) {
   const auto port = [&](const char* name) { return orig.contains(name) ? &orig[name] : nullptr; };
   std::string text =
       fmt::format("{} -> {}", endpoint(orig.at("src"), port("sport")), endpoint(orig.at("dst"), port("dport")));
+  if (orig.value("dstkey", 0u)) text += fmt::format(" call {}", orig["dstkey"].get<unsigned>());
   if (orig.contains("id")) text += fmt::format(" id {}", orig["id"].get<unsigned>());
   return text;
 }

@@ -49,6 +49,13 @@ std::string by_port(const json& ports, const char* group, const std::string& nam
   return result;
 }
 
+// Empty for a name of a newer daemon.
+std::string meaning_of(std::string_view name, std::span<const NameAndText> meanings) {
+  for (const NameAndText& known : meanings)
+    if (known.name == name) return std::string(known.text);
+  return {};
+}
+
 // The names are those of the answer: a newer daemon may have more than we know the meaning of.
 Result<> count_table(Output& out, const json& stats, const char* group, std::string_view title,
                      std::span<const NameAndText> meanings, bool all) {
@@ -57,14 +64,47 @@ Result<> count_table(Output& out, const json& stats, const char* group, std::str
   for (const auto& [name, count] : stats.at("total").at(group).items()) {
     if (!all && count == 0) continue;
     any = true;
-    std::string_view meaning;
-    for (const NameAndText& known : meanings)
-      if (known.name == name) meaning = known.text;
-    CTD_TRY(table.add({name, text(count), by_port(stats.at("ports"), group, name), std::string(meaning)}));
+    CTD_TRY(table.add({name, text(count), by_port(stats.at("ports"), group, name), meaning_of(name, meanings)}));
   }
   if (!any) return {};
   CTD_TRY(out.write("\n"));
   return table.finish();
+}
+
+// A count for each reason, without the ports.
+Result<> reason_table(Output& out, const json& counts, std::string_view title, std::span<const NameAndText> meanings,
+                      bool all) {
+  Table table(out, {{title}, {"COUNT", Table::Align::kRight}, {"MEANING"}});
+  bool any = false;
+  for (const auto& [name, count] : counts.items()) {
+    if (!all && count == 0) continue;
+    any = true;
+    CTD_TRY(table.add({name, text(count), meaning_of(name, meanings)}));
+  }
+  if (!any) return {};
+  CTD_TRY(out.write("\n"));
+  return table.finish();
+}
+
+Result<> connection_table_use(Output& out, const json& stats, bool all) {
+  const json& conntrack = stats.at("conntrack");
+  CTD_TRY(reason_table(out, conntrack.at("ended"), "ENDED", end_reasons(), all));
+  CTD_TRY(reason_table(out, conntrack.at("invalid"), "INVALID", invalid_reasons(), all));
+  CTD_TRY(out.write("\n"));
+  constexpr auto kRight = Table::Align::kRight;
+  Table table(out, {{"CONNECTIONS"}, {"IPV4", kRight}, {"QUOTA", kRight}, {"IPV6", kRight}, {"QUOTA", kRight}});
+  const json &ipv4 = conntrack.at("classes").at("ipv4"), &ipv6 = conntrack.at("classes").at("ipv6");
+  for (const auto& [name, one] : ipv4.items()) {
+    CTD_TRY(table.add({name, text(one.at("connections")), text(one.at("quota")), text(ipv6.at(name).at("connections")),
+                       text(ipv6.at(name).at("quota"))}));
+  }
+  CTD_TRY(table.finish());
+  const json& timeouts = conntrack.at("timeouts_percent");
+  return out.write(fmt::format(
+      "{} of {} connections ({} %), {:.1f} MiB; {} evicted, {} refused; timeouts at {} % (IPv4), {} % (IPv6)\n",
+      text(conntrack.at("connections")), text(conntrack.at("capacity").at("total")), text(conntrack.at("fill_percent")),
+      conntrack.at("memory_bytes").get<double>() / (1 << 20), text(conntrack.at("evicted")),
+      text(conntrack.at("refused")), text(timeouts.at("ipv4")), text(timeouts.at("ipv6"))));
 }
 
 }  // namespace
@@ -115,15 +155,42 @@ Result<> show_ports(Output& out, const json& ports) {
   });
 }
 
+Result<> show_zones(Output& out, const json& table) {
+  return checked("zones", [&]() -> Result<> {
+    constexpr auto kRight = Table::Align::kRight;
+    Table zones(out, {{"ZONE", kRight}, {"LIMIT", kRight}, {"COUNT", kRight}, {"POLICY"}});
+    const auto limit = [](const json& value) { return value == 0 ? std::string("none") : text(value); };
+    CTD_TRY(zones.add({"default", limit(table.at("default_limit")), "", "default"}));
+    for (const json& zone : table.at("zones"))
+      CTD_TRY(zones.add({text(zone.at("zone")), zone.at("own_limit").get<bool>() ? limit(zone.at("limit")) : "default",
+                         text(zone.at("count")), text(zone.at("policy"))}));
+    return zones.finish();
+  });
+}
+
+Result<> show_policies(Output& out, const json& policies) {
+  return checked("timeout policies", [&]() -> Result<> {
+    for (const json& policy : policies) {
+      CTD_TRY(out.write(fmt::format("{}: tcp_pickup {}, tcp_liberal {}, tcp_max_retrans {}\n", text(policy.at("name")),
+                                    text(policy.at("tcp_pickup")), text(policy.at("tcp_liberal")),
+                                    text(policy.at("tcp_max_retrans")))));
+      for (const auto& [protocol, states] : policy.at("timeouts").items()) {
+        std::string seconds;
+        for (const auto& [state, value] : states.items())
+          seconds += fmt::format("{}{} {}", seconds.empty() ? "" : ", ", state, text(value));
+        CTD_TRY(out.write(fmt::format("  {:<8} {}\n", protocol, seconds)));
+      }
+    }
+    return {};
+  });
+}
+
 Result<> show_stats(Output& out, const json& stats, bool all) {
   return checked("statistics", [&]() -> Result<> {
     CTD_TRY(traffic_table(out, stats));
     CTD_TRY(count_table(out, stats, "drops", "DROPPED", drop_reasons(), all));
     CTD_TRY(count_table(out, stats, "counters", "COUNTER", counters(), all));
-    std::string classes;
-    for (const auto& [name, count] : stats.at("connections").items())
-      classes += fmt::format("{}{} {}", classes.empty() ? "" : ", ", text(count), name);
-    return out.write(fmt::format("\nconnections: {}\n", classes));
+    return connection_table_use(out, stats, all);
   });
 }
 

@@ -13,6 +13,8 @@ namespace ctd {
 Result<> show_flows(Output& out, const nlohmann::ordered_json& flows);  // as dpctl/dump-flows
 Result<> show_rules(Output& out, const nlohmann::ordered_json& rules);  // as ovs-ofctl dump-flows
 Result<> show_ports(Output& out, const nlohmann::ordered_json& ports);
+Result<> show_zones(Output& out, const nlohmann::ordered_json& table);
+Result<> show_policies(Output& out, const nlohmann::ordered_json& policies);
 Result<> show_stats(Output& out, const nlohmann::ordered_json& stats, bool all);  // all: also what is zero
 
 }  // namespace ctd

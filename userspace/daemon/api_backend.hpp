@@ -3,15 +3,21 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include <ctd/abi/ct.h>
 #include <ctd/abi/drop.h>
 #include <ctd/abi/port.h>
 #include <nlohmann/json.hpp>
 
+#include "daemon/event_hub.hpp"
+#include "daemon/table_stats.hpp"
 #include "lib/conn_table.hpp"
+#include "lib/conn_update.hpp"
 #include "lib/result.hpp"
 #include "lib/time.hpp"
 
@@ -44,6 +50,24 @@ struct PortStats {
   ctd_port_stats total{};  // over all CPUs
 };
 
+struct ZoneInfo {
+  uint32_t zone = 0;
+  uint32_t limit = 0;      // in force; 0: none
+  bool own_limit = false;  // else it is the default limit
+  uint32_t count = 0;      // connections
+  std::string policy;      // "default", or a name of the configuration
+};
+
+struct ZoneTable {
+  uint32_t default_limit = 0;
+  std::vector<ZoneInfo> zones;  // ascending
+};
+
+struct PolicyInfo {
+  std::string name;
+  ctd_ct_policy policy{};  // complete
+};
+
 // Calls come from the server's threads, one at a time, never while another one runs. They may come while the daemon's
 // own thread works.
 class ApiBackend {
@@ -59,13 +83,28 @@ class ApiBackend {
   virtual Result<KernelClock> clock() = 0;
   // Adds to the records what the verdict cache has counted so far. Before every dump.
   virtual Result<> credit_counters() = 0;
-  // Deletes all connections; returns how many.
-  virtual Result<uint64_t> flush() = 0;
+  // The id of the connection that has this tuple in either direction.
+  virtual Result<std::optional<uint32_t>> find(const ctd_tuple& tuple) = 0;
+  // Of connections by their unique ids; those that are gone are passed over. Both answer how many it was; deleted ones
+  // are gone then, their tuples free.
+  virtual Result<uint64_t> remove(std::span<const uint64_t> ids, ctd_end_reason why) = 0;
+  virtual Result<uint64_t> update(std::span<const uint64_t> ids, const ConnUpdate& update) = 0;
+  // One result for each.
+  virtual Result<std::vector<Inserted>> insert(std::span<const NewConn> conns) = 0;
+
+  // wanted: enum ctd_event_bit.
+  virtual Result<std::shared_ptr<EventHub::Subscription>> subscribe(uint16_t wanted, EventHub::Filter filter) = 0;
 
   virtual Result<std::vector<FlowInfo>> flows() = 0;
   virtual Result<std::vector<RuleInfo>> rules() = 0;
   virtual Result<std::vector<PortInfo>> ports() = 0;   // without the host
   virtual Result<std::vector<PortStats>> stats() = 0;  // with the host
+  virtual Result<TableStats> table_stats() = 0;
+
+  virtual Result<ZoneTable> zones() = 0;
+  virtual Result<std::vector<PolicyInfo>> policies() = 0;
+  // zone: none for the default limit. limit: 0 for no limit, none for the default one.
+  virtual Result<> set_zone_limit(std::optional<uint16_t> zone, std::optional<uint32_t> limit) = 0;
 
   // Asks the daemon to take everything down and exit. Returns at once: the answer must still go out.
   virtual Result<> shutdown() = 0;

@@ -27,7 +27,11 @@ class Connection : public httplib::Stream {
   Connection(int fd, int wake) : fd_(fd), wake_(wake) {}
 
   bool is_readable() const override { return begin_ < end_ || wait(POLLIN, milliseconds(0)); }
-  bool is_writable() const override { return wait(POLLOUT, milliseconds(0)); }
+  // Whether the client is still there; it may be slow.
+  bool is_writable() const override {
+    pollfd client{fd_, 0, 0};
+    return poll(&client, 1, 0) >= 0 && !(client.revents & (POLLHUP | POLLERR));
+  }
 
   ssize_t read(char* out, std::size_t size) override {
     if (begin_ == end_ && !fill()) return -1;
@@ -120,7 +124,8 @@ void stream_pieces(httplib::Response& response, const char* content_type, NextPi
                                                                                        httplib::DataSink& sink) {
     piece->clear();
     const bool more = next(*piece);
-    if (!sink.write(piece->data(), piece->size())) return false;
+    // An empty chunk would be the end of the answer. Who writes nothing does not notice that the client has gone.
+    if (piece->size() == 0 ? !sink.is_writable() : !sink.write(piece->data(), piece->size())) return false;
     if (!more) sink.done();
     return true;
   };

@@ -34,7 +34,7 @@ class HttpServer : public httplib::Server {
 inline constexpr std::size_t kMaxBody = 64 * 1024;
 inline constexpr std::size_t kPieceSize = 64 * 1024;
 
-// Appends the next piece of about kPieceSize bytes; false: it was the last.
+// Appends the next piece of about kPieceSize bytes, or nothing yet; false: it was the last.
 using NextPiece = std::function<bool(fmt::memory_buffer&)>;
 
 // Answers with pieces as the reader takes them. An answer that is cut off lacks the end of its chunked body, which any

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/api_json.hpp"
 
+#include "daemon/ct_config.hpp"
 #include "lib/addr.hpp"
 #include "lib/names.hpp"
 
@@ -84,6 +85,32 @@ Json rules_json(std::span<const RuleInfo> rules) {
 Json ports_json(std::span<const PortInfo> ports) {
   Json array = Json::array();
   for (const PortInfo& port : ports) array.push_back(port_json(port));
+  return array;
+}
+
+Json zones_json(const ZoneTable& table) {
+  Json array = Json::array();
+  for (const ZoneInfo& zone : table.zones)
+    array.push_back({{"zone", zone.zone},
+                     {"limit", zone.limit},
+                     {"own_limit", zone.own_limit},
+                     {"count", zone.count},
+                     {"policy", zone.policy}});
+  return {{"default_limit", table.default_limit}, {"zones", std::move(array)}};
+}
+
+Json policies_json(std::span<const PolicyInfo> policies) {
+  Json array = Json::array();
+  for (const auto& [name, policy] : policies) {
+    Json timeouts = Json::object();
+    for (const TimeoutPlace& place : timeout_places())
+      timeouts[std::string(place.protocol)][std::string(place.state)] = policy.timeout_s[place.index];
+    array.push_back({{"name", name},
+                     {"tcp_liberal", (policy.flags & CTD_CTP_LIBERAL) != 0},
+                     {"tcp_pickup", (policy.flags & CTD_CTP_NO_PICKUP) == 0},
+                     {"tcp_max_retrans", policy.tcp_max_retrans},
+                     {"timeouts", std::move(timeouts)}});
+  }
   return array;
 }
 

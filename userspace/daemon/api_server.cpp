@@ -16,11 +16,15 @@
 #include <unistd.h>
 
 #include "daemon/api.hpp"
+#include "daemon/api_conntrack.hpp"
+#include "daemon/api_events.hpp"
 #include "daemon/api_http.hpp"
 #include "daemon/api_json.hpp"
 #include "daemon/api_socket.hpp"
 #include "daemon/metrics.hpp"
-#include "lib/conn_json.hpp"
+#include "daemon/rule_text.hpp"
+#include "lib/conn_filter.hpp"
+#include "lib/event_json.hpp"
 #include "lib/rundir.hpp"
 
 namespace ctd {
@@ -33,7 +37,10 @@ using httplib::Response;
 constexpr char kJson[] = "application/json";
 constexpr char kNdjson[] = "application/x-ndjson";
 
-constexpr std::size_t kThreads = 8;  // answers under way at a time, standing pagers included
+constexpr char kEvents[] = "/v1/conntrack/events";
+
+// Answers under way at a time: standing pagers, and readers of events, who never take the last ones.
+constexpr std::size_t kThreads = 8 + EventHub::kMaxSubscribers;
 
 std::string to_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
@@ -56,6 +63,39 @@ const char* refusal(int status) {
   }
 }
 
+// Those say themselves what is wrong with theirs.
+bool takes_parameters(const Request& request) { return request.path.starts_with("/v1/conntrack"); }
+
+int status_of(const Error& error) {
+  switch (error.code()) {
+    case EINVAL:
+      return 400;
+    case ENOENT:
+      return 404;
+    default:
+      return 500;
+  }
+}
+
+constexpr char kZoneLimit[] = "/v1/zones/([^/]+)/limit";
+
+// None: the default of all zones.
+Result<std::optional<uint16_t>> parse_zone(const std::string& text) {
+  if (text == "default") return std::optional<uint16_t>();
+  const auto zone = parse_number(text, 0xffff);
+  if (!zone) return fail("zone \"{}\": must be a number from 0 to 65535, or default", text);
+  return std::optional(static_cast<uint16_t>(*zone));
+}
+
+Result<uint32_t> parse_limit(const std::string& body) {
+  constexpr uint64_t kMaxLimit = 0x7fffffff;
+  const Json json = Json::parse(body, nullptr, false);
+  if (!json.is_object() || json.size() != 1 || !json.contains("limit") || !json["limit"].is_number_unsigned() ||
+      json["limit"].get<uint64_t>() > kMaxLimit)
+    return fail("the body must be {{\"limit\":N}}, with N from 0 (no limit) to {}", kMaxLimit);
+  return json["limit"].get<uint32_t>();
+}
+
 std::string host_name() {
   char name[256] = {};
   return gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown";
@@ -65,7 +105,10 @@ std::string host_name() {
 
 class ApiServer::Impl {
  public:
-  Impl(ApiBackend& backend, Options options) : backend_(backend), options_(std::move(options)) { set_up(); }
+  Impl(ApiBackend& backend, Options options)
+      : backend_(backend), options_(std::move(options)), conntrack_(backend, {host_name(), options_.instance}) {
+    set_up();
+  }
   ~Impl();
 
   Result<> start();
@@ -80,14 +123,18 @@ class ApiServer::Impl {
   // A route that asks the backend: one at a time, errors become a status of 500.
   using Answer = Result<> (Impl::*)(Response&);
   httplib::Server::Handler handler(Answer method);
+  using ConntrackAnswer = Result<> (ConntrackApi::*)(const Request&, Response&);
+  httplib::Server::Handler handler(ConntrackAnswer method);
 
   Result<> status(Response& response);
-  Result<> dump(Response& response);
-  Result<> count(Response& response);
-  Result<> flush(Response& response);
+  void events(const Request& request, Response& response);
   Result<> flows(Response& response);
   Result<> rules(Response& response);
   Result<> ports(Response& response);
+  Result<> zones(Response& response);
+  Result<> policies(Response& response);
+  void set_zone_limit(const Request& request, Response& response);
+  void delete_zone_limit(const Request& request, Response& response);
   Result<> stats(Response& response);
   Result<> metrics(Response& response);
   Result<> shutdown(Response& response);
@@ -96,11 +143,13 @@ class ApiServer::Impl {
 
   ApiBackend& backend_;
   const Options options_;
+  ConntrackApi conntrack_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   std::mutex backend_mutex_;
   std::string path_;
   struct stat socket_{};  // as we made it
   bool bound_ = false;
+  EventStreams streams_;
   HttpServer server_;
   std::promise<void> serving_;
   std::thread thread_;
@@ -113,10 +162,10 @@ void ApiServer::Impl::set_up() {
     return new httplib::ThreadPool(kThreads);
   };
   server_.set_pre_routing_handler([](const Request& request, Response& response) {
-    if (request.params.empty()) return httplib::Server::HandlerResponse::Unhandled;
-    answer_error(response, 400,
-                 fmt::format("{}: unknown parameter \"{}\": this version takes none", request.path,
-                             request.params.begin()->first));
+    if (request.params.empty() || takes_parameters(request)) return httplib::Server::HandlerResponse::Unhandled;
+    answer_error(
+        response, 400,
+        fmt::format("{}: unknown parameter \"{}\": it takes none", request.path, request.params.begin()->first));
     return httplib::Server::HandlerResponse::Handled;
   });
   server_.set_error_handler([](const Request& request, Response& response) {
@@ -138,12 +187,21 @@ void ApiServer::Impl::set_up() {
 
 void ApiServer::Impl::add_routes() {
   server_.Get("/v1/status", handler(&Impl::status));
-  server_.Get("/v1/conntrack", handler(&Impl::dump));
-  server_.Get("/v1/conntrack/count", handler(&Impl::count));
-  server_.Delete("/v1/conntrack", handler(&Impl::flush));
+  server_.Get("/v1/conntrack", handler(&ConntrackApi::dump));
+  server_.Get("/v1/conntrack/entry", handler(&ConntrackApi::get));
+  server_.Get("/v1/conntrack/count", handler(&ConntrackApi::count));
+  server_.Delete("/v1/conntrack", handler(&ConntrackApi::remove));
+  server_.Patch("/v1/conntrack", handler(&ConntrackApi::update));
+  server_.Post("/v1/conntrack", handler(&ConntrackApi::insert));
+  server_.Get(kEvents, [this](const Request& request, Response& response) { events(request, response); });
   server_.Get("/v1/flows", handler(&Impl::flows));
   server_.Get("/v1/rules", handler(&Impl::rules));
   server_.Get("/v1/ports", handler(&Impl::ports));
+  server_.Get("/v1/zones", handler(&Impl::zones));
+  server_.Put(kZoneLimit, [this](const Request& request, Response& response) { set_zone_limit(request, response); });
+  server_.Delete(kZoneLimit,
+                 [this](const Request& request, Response& response) { delete_zone_limit(request, response); });
+  server_.Get("/v1/timeouts", handler(&Impl::policies));
   server_.Get("/v1/stats", handler(&Impl::stats));
   server_.Get("/metrics", handler(&Impl::metrics));
   server_.Post("/v1/shutdown", handler(&Impl::shutdown));
@@ -154,6 +212,14 @@ httplib::Server::Handler ApiServer::Impl::handler(Answer method) {
     const std::lock_guard lock(backend_mutex_);
     const Result<> done = (this->*method)(response);
     if (!done) answer_error(response, 500, done.error().message());
+  };
+}
+
+httplib::Server::Handler ApiServer::Impl::handler(ConntrackAnswer method) {
+  return [this, method](const Request& request, Response& response) {
+    const std::lock_guard lock(backend_mutex_);
+    const Result<> done = (conntrack_.*method)(request, response);
+    if (!done) answer_error(response, status_of(done.error()), done.error().message());
   };
 }
 
@@ -189,6 +255,7 @@ void ApiServer::Impl::serve() {
 
 ApiServer::Impl::~Impl() {
   if (thread_.joinable()) {
+    streams_.stop();
     server_.stop();
     thread_.join();
   }
@@ -214,24 +281,36 @@ Result<> ApiServer::Impl::status(Response& response) {
   return {};
 }
 
-Result<> ApiServer::Impl::dump(Response& response) {
-  CTD_TRY(backend_.credit_counters().context("credit counters"));
-  const KernelClock clock = CTD_TRY(backend_.clock());
-  auto dump =
-      std::make_shared<ConnDump>(backend_.connections(), clock, ConnDump::Origin{host_name(), options_.instance});
-  stream_pieces(response, kNdjson,
-                [dump = std::move(dump)](fmt::memory_buffer& piece) { return dump->next(piece, kPieceSize); });
-  return {};
-}
-
-Result<> ApiServer::Impl::count(Response& response) {
-  answer(response, {{"count", backend_.connections().count()}});
-  return {};
-}
-
-Result<> ApiServer::Impl::flush(Response& response) {
-  answer(response, {{"deleted", CTD_TRY(backend_.flush())}});
-  return {};
+void ApiServer::Impl::events(const Request& request, Response& response) {
+  uint16_t wanted = CTD_EVENT_ALL;
+  std::vector<ConnFilter::Term> terms;
+  for (const auto& [name, value] : request.params) {
+    if (name != "events") {
+      terms.push_back({name, value});
+      continue;
+    }
+    const auto bits = parse_events(value);
+    if (!bits) return answer_error(response, 400, bits.error().message());
+    wanted = *bits;
+  }
+  const auto filter = ConnFilter::make(terms);
+  if (!filter) return answer_error(response, 400, filter.error().message());
+  const auto clock = [this] {
+    const std::lock_guard lock(backend_mutex_);
+    return backend_.clock();
+  };
+  const auto now = clock();
+  if (!now) return answer_error(response, 500, now.error().message());
+  EventHub::Filter matches;
+  if (!filter->empty())
+    matches = [filter = *filter, hz = now->hz](const ctd_event& event) {
+      return filter.matches(event.conn, {.jiffies = event.time, .hz = hz, .wall = {}});
+    };
+  auto subscription = backend_.subscribe(wanted, std::move(matches));
+  if (!subscription) return answer_error(response, 503, subscription.error().message());
+  auto stream = std::make_shared<EventStream>(streams_, std::move(subscription).value(), *now, clock,
+                                              EventStream::Origin{host_name(), options_.instance});
+  stream_pieces(response, kNdjson, [stream](fmt::memory_buffer& piece) { return stream->next(piece); });
 }
 
 Result<> ApiServer::Impl::flows(Response& response) {
@@ -249,14 +328,47 @@ Result<> ApiServer::Impl::ports(Response& response) {
   return {};
 }
 
+Result<> ApiServer::Impl::zones(Response& response) {
+  answer(response, zones_json(CTD_TRY(backend_.zones())));
+  return {};
+}
+
+Result<> ApiServer::Impl::policies(Response& response) {
+  answer(response, policies_json(CTD_TRY(backend_.policies())));
+  return {};
+}
+
+void ApiServer::Impl::set_zone_limit(const Request& request, Response& response) {
+  const auto zone = parse_zone(request.matches[1].str());
+  if (!zone) return answer_error(response, 400, zone.error().message());
+  const auto limit = parse_limit(request.body);
+  if (!limit) return answer_error(response, 400, limit.error().message());
+  const std::lock_guard lock(backend_mutex_);
+  const Result<> done = backend_.set_zone_limit(*zone, *limit);
+  if (!done) return answer_error(response, 500, done.error().message());
+  answer(response, {{"limit", *limit}});
+}
+
+void ApiServer::Impl::delete_zone_limit(const Request& request, Response& response) {
+  const auto zone = parse_zone(request.matches[1].str());
+  if (!zone) return answer_error(response, 400, zone.error().message());
+  const std::lock_guard lock(backend_mutex_);
+  const Result<> done = backend_.set_zone_limit(*zone, std::nullopt);
+  if (!done) return answer_error(response, 500, done.error().message());
+  answer(response, Json::object());
+}
+
 Result<> ApiServer::Impl::stats(Response& response) {
-  answer(response, stats_json(CTD_TRY(backend_.stats()), backend_.connections().count_by_class()));
+  Json json = stats_json(CTD_TRY(backend_.stats()), backend_.connections().count_by_class());
+  json["conntrack"] = table_json(CTD_TRY(backend_.table_stats()));
+  answer(response, json);
   return {};
 }
 
 Result<> ApiServer::Impl::metrics(Response& response) {
-  response.set_content(metrics_text(CTD_TRY(backend_.stats()), backend_.connections().count_by_class()),
-                       kMetricsContentType);
+  response.set_content(
+      metrics_text(CTD_TRY(backend_.stats()), backend_.connections().count_by_class(), CTD_TRY(backend_.table_stats())),
+      kMetricsContentType);
   return {};
 }
 

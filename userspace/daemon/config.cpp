@@ -34,7 +34,7 @@ Result<std::string> read_file(const std::string& path) {
 }
 
 // A document that the schema allows, as a Config.
-Config to_config(const json& document) {
+Result<Config> to_config(const json& document) {
   Config config;
   document.at("ports").get_to(config.ports);
   const json& gateway = document.at("gateway");
@@ -43,7 +43,14 @@ Config to_config(const json& document) {
   config.gateway.masquerade = gateway.value("masquerade", config.gateway.masquerade);
   config.gateway.masquerade6 = gateway.value("masquerade6", config.gateway.masquerade6);
   const json none = json::object();
-  config.conntrack_capacity = document.value("conntrack", none).value("capacity", config.conntrack_capacity);
+  const json conntrack = document.value("conntrack", none);
+  config.conntrack_capacity = conntrack.value("capacity", config.conntrack_capacity);
+  config.conntrack = CTD_TRY(parse_ct_config(conntrack));
+  config.conntrack_ipv4 = conntrack.value("capacity_ipv4", config.conntrack_ipv4);
+  config.conntrack_ipv6 = conntrack.value("capacity_ipv6", config.conntrack_ipv6);
+  const json adaptive = conntrack.value("adaptive", none);
+  config.adaptive_start = adaptive.value("start", config.adaptive_start);
+  config.adaptive_end = adaptive.value("end", config.adaptive_end);
   config.flow_capacity = document.value("flows", none).value("capacity", config.flow_capacity);
   const std::string rpfilter = document.value("rpfilter", std::string("strict"));
   config.rpfilter = rpfilter == "off" ? RpFilter::off : rpfilter == "loose" ? RpFilter::loose : RpFilter::strict;
@@ -71,6 +78,16 @@ Result<> check_exists(const NamedPort& port, const Interfaces& interfaces) {
   return fail("{}: no interface {} (there are: {})", port.pointer, brief_json(port.name), fmt::join(names, ", "));
 }
 
+Result<> check_table(const Config& config) {
+  const std::pair<const char*, u32> families[] = {{"ipv4", config.conntrack_ipv4}, {"ipv6", config.conntrack_ipv6}};
+  for (const auto& [family, capacity] : families) {
+    if (capacity > config.conntrack_capacity)
+      return fail("/conntrack/capacity_{}: must be at most /conntrack/capacity, which is {}, not {}", family,
+                  config.conntrack_capacity, capacity);
+  }
+  return {};
+}
+
 Result<> check_sense(const Config& config, const Interfaces& interfaces) {
   // The role of a port before the list of ports: it says more about what was meant.
   const std::vector<NamedPort> roles = gateway_ports(config.gateway);
@@ -94,7 +111,8 @@ Result<> check_sense(const Config& config, const Interfaces& interfaces) {
 Result<Config> parse_config(std::string_view text, const Interfaces& interfaces) {
   const json document = CTD_TRY(parse_json(text));
   CTD_TRY(check_schema(document, json::parse(config_schema())));
-  Config config = to_config(document);
+  Config config = CTD_TRY(to_config(document));
+  CTD_TRY(check_table(config));
   CTD_TRY(check_sense(config, interfaces));
   return config;
 }

@@ -10,6 +10,7 @@
 
 #include <ctd/abi/types.h>
 
+#include "daemon/ct_config.hpp"
 #include "lib/result.hpp"
 
 namespace ctd {
@@ -28,7 +29,12 @@ struct Config {
   std::vector<std::string> ports;  // in the file's order, without doubles
   GatewayConfig gateway;
   u32 conntrack_capacity = 262144;  // connections
-  u32 flow_capacity = 65536;        // flows
+  u32 conntrack_ipv4 = 0;           // of them, at most; 0: all
+  u32 conntrack_ipv6 = 0;
+  u32 adaptive_start = 80;  // percent of the capacity, of assured connections: Datapath::Options
+  u32 adaptive_end = 110;
+  CtConfig conntrack;
+  u32 flow_capacity = 65536;  // flows
   RpFilter rpfilter = RpFilter::strict;
 };
 

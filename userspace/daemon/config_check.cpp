@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/config_check.hpp"
 
+#include <regex>
 #include <set>
 #include <string>
 #include <vector>
@@ -116,11 +117,17 @@ class Explainer {
   // The part of the schema for a member of a value; null if there is none.
   const json* child(const json& schema, const std::string& key) const {
     if (schema.contains("items")) return &resolved(schema["items"]);
-    if (!schema.contains("properties") || !schema["properties"].contains(key)) return nullptr;
-    return &resolved(schema["properties"][key]);
+    if (schema.contains("properties") && schema["properties"].contains(key))
+      return &resolved(schema["properties"][key]);
+    return has_free_keys(schema) ? &resolved(schema["additionalProperties"]) : nullptr;
   }
 
  private:
+  // Whether the keys of an object are names of the user's.
+  static bool has_free_keys(const json& schema) {
+    return schema.contains("additionalProperties") && schema["additionalProperties"].is_object();
+  }
+
   static std::string place(const json::json_pointer& at) { return at.empty() ? "/" : at.to_string(); }
 
   static std::string wrong(const json::json_pointer& at, const json& value, std::string_view right) {
@@ -167,15 +174,36 @@ class Explainer {
   }
 
   std::string explain_object(const json& value, const json& schema, const json::json_pointer& at) const {
+    if (has_free_keys(schema)) return explain_keys(value, schema, at);
     std::vector<std::string_view> known;
     for (const auto& [key, part] : schema["properties"].items()) known.push_back(key);
     for (const auto& [key, member] : value.items()) {
       if (schema["properties"].contains(key)) continue;
       return fmt::format("{}: unknown key{}", place(at / key), did_you_mean(key, known));
     }
+    // valijson reports a wrong key of the user's at the object that holds the object with the key.
+    for (const auto& [key, member] : value.items()) {
+      const json& part = resolved(schema["properties"][key]);
+      const std::string text = member.is_object() && has_free_keys(part) ? explain_keys(member, part, at / key) : "";
+      if (!text.empty()) return text;
+    }
     if (!schema.contains("required")) return "";
     for (const json& key : schema["required"]) {
       if (!value.contains(key.get<std::string>())) return fmt::format("{}: lacks the key {}", place(at), key.dump());
+    }
+    return "";
+  }
+
+  static std::string explain_keys(const json& value, const json& schema, const json::json_pointer& at) {
+    const std::size_t most = schema.value("maxProperties", std::size_t{1} << 20);
+    if (value.size() > most)
+      return fmt::format("{}: must have {} members at most, not {}", place(at), most, value.size());
+    if (!schema.contains("propertyNames")) return "";
+    const std::regex right(schema["propertyNames"]["pattern"].get<std::string>());
+    for (const auto& [key, member] : value.items()) {
+      if (!std::regex_search(key, right))
+        return fmt::format("{}: must be {}", place(at / key),
+                           schema["propertyNames"]["description"].get<std::string>());
     }
     return "";
   }

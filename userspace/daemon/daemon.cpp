@@ -54,8 +54,14 @@ Result<> Daemon::open_datapath() {
   dp_ = CTD_TRY(Datapath::open({.pins = pins_,
                                 .conn_capacity = config_.conntrack_capacity,
                                 .flow_capacity = config_.flow_capacity,
-                                .tap_ifindex = tap_->ifindex()},
+                                .tap_ifindex = tap_->ifindex(),
+                                .ipv4_capacity = config_.conntrack_ipv4,
+                                .ipv6_capacity = config_.conntrack_ipv6,
+                                .adaptive_start = config_.adaptive_start,
+                                .adaptive_end = config_.adaptive_end},
                                *clock_));
+  orders_.emplace(CTD_TRY(ConnOrders::open(*dp_)));
+  event_reader_ = CTD_TRY(EventReader::start(dp_->map("ct_events"), dp_->rt(), events_));
   return {};
 }
 
@@ -63,9 +69,10 @@ Result<> Daemon::set_up_rules(const NetSnapshot& snapshot) {
   ports_.emplace(*dp_, config_, pins_);
   CTD_TRY(ports_->check_unclaimed(options_.bpffs, options_.instance, snapshot));
   CTD_TRY(ports_->assign(snapshot));
-  rules_ = CTD_TRY(compile_policies(config_, ports_->names()));
+  ct_.emplace(CTD_TRY(CtSettings::apply(*dp_, config_.conntrack)));
+  rules_ = CTD_TRY(compile_policies(config_, ports_->names(), ct_->policies()));
   CTD_TRY(ports_->sync(snapshot, *rules_));
-  flows_.emplace(*dp_);
+  flows_.emplace(*dp_, ct_->policies());
   if (dp_->adopted()) {
     const auto adopted = CTD_TRY(flows_->adopt(*rules_));
     dp_->raise_version();
@@ -208,6 +215,7 @@ Result<> Daemon::tick() {
   if (now - last_tick_ < kMaintenance) return {};
   last_tick_ = now;
   const std::lock_guard guard(mutex_);
+  if (const auto line = refusals_.note(CTD_TRY(read_table_stats()), now)) spdlog::warn("{}", *line);
   return flows_->maintain();
 }
 
@@ -248,6 +256,8 @@ Result<> Daemon::remove_all() {
   if (ports_) CTD_TRY(ports_->detach_all());
   CTD_TRY(detach_tap());
   flows_.reset();
+  ct_.reset();
+  event_reader_.reset();
   dp_.reset();
   CTD_TRY(remove_pin_folder(pins_));
   CTD_TRY(Tap::remove(tap_->name()));

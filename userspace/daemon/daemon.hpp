@@ -11,7 +11,11 @@
 
 #include "daemon/api_backend.hpp"
 #include "daemon/config.hpp"
+#include "daemon/conn_orders.hpp"
+#include "daemon/ct_settings.hpp"
 #include "daemon/datapath.hpp"
+#include "daemon/event_hub.hpp"
+#include "daemon/event_reader.hpp"
 #include "daemon/flow_table.hpp"
 #include "daemon/instance_lock.hpp"
 #include "daemon/kernel_clock.hpp"
@@ -51,11 +55,19 @@ class Daemon final : public ApiBackend {
   ConnTable connections() override;
   Result<KernelClock> clock() override;
   Result<> credit_counters() override;
-  Result<uint64_t> flush() override;
+  Result<std::optional<uint32_t>> find(const ctd_tuple& tuple) override;
+  Result<uint64_t> remove(std::span<const uint64_t> ids, ctd_end_reason why) override;
+  Result<uint64_t> update(std::span<const uint64_t> ids, const ConnUpdate& update) override;
+  Result<std::vector<Inserted>> insert(std::span<const NewConn> conns) override;
+  Result<std::shared_ptr<EventHub::Subscription>> subscribe(uint16_t wanted, EventHub::Filter filter) override;
   Result<std::vector<FlowInfo>> flows() override;
   Result<std::vector<RuleInfo>> rules() override;
   Result<std::vector<PortInfo>> ports() override;
   Result<std::vector<PortStats>> stats() override;
+  Result<ZoneTable> zones() override;
+  Result<std::vector<PolicyInfo>> policies() override;
+  Result<> set_zone_limit(std::optional<uint16_t> zone, std::optional<uint32_t> limit) override;
+  Result<TableStats> table_stats() override;
   Result<> shutdown() override;
 
  private:
@@ -71,6 +83,7 @@ class Daemon final : public ApiBackend {
   Result<> handle_changes();
   Result<> tick();
   void beat() const;
+  Result<TableStats> read_table_stats() const;
 
   Options options_;
   Config config_;
@@ -80,12 +93,17 @@ class Daemon final : public ApiBackend {
   std::optional<JiffiesClock> clock_;
   std::string pins_;
   std::unique_ptr<Datapath> dp_;
+  std::optional<ConnOrders> orders_;  // the API's alone
+  std::optional<CtSettings> ct_;
+  EventHub events_;
+  std::unique_ptr<EventReader> event_reader_;
   std::optional<Ports> ports_;
   std::optional<RuleSet> rules_;
   bool rules_changed_ = false;  // since the daemon before
   std::optional<FlowTable> flows_;
   std::optional<Upcalls> upcalls_;
-  std::mutex mutex_;  // ports_, flows_ and upcalls_: the loop's and the API's
+  RefusalReport refusals_;
+  std::mutex mutex_;  // ct_, ports_, flows_ and upcalls_: the loop's and the API's
   std::atomic<bool> shutdown_{false};
   Fd wake_;  // eventfd: the API asks the loop to end
   std::chrono::steady_clock::time_point last_tick_{};

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon's side of the control API. Called from the server's threads.
+#include <algorithm>
+
 #include <bpf/libbpf.h>
 #include <sys/eventfd.h>
 
@@ -32,7 +34,19 @@ Result<KernelClock> Daemon::clock() {
 
 Result<> Daemon::credit_counters() { return dp_->credit(); }
 
-Result<uint64_t> Daemon::flush() { return CTD_TRY(dp_->flush()); }
+Result<std::optional<uint32_t>> Daemon::find(const ctd_tuple& tuple) { return orders_->find(tuple); }
+
+Result<uint64_t> Daemon::remove(std::span<const uint64_t> ids, ctd_end_reason why) { return orders_->remove(ids, why); }
+
+Result<uint64_t> Daemon::update(std::span<const uint64_t> ids, const ConnUpdate& update) {
+  return orders_->update(ids, update);
+}
+
+Result<std::vector<Inserted>> Daemon::insert(std::span<const NewConn> conns) { return orders_->insert(conns); }
+
+Result<std::shared_ptr<EventHub::Subscription>> Daemon::subscribe(uint16_t wanted, EventHub::Filter filter) {
+  return events_.subscribe(wanted, std::move(filter));
+}
 
 Result<std::vector<FlowInfo>> Daemon::flows() {
   CTD_TRY(dp_->credit());
@@ -72,6 +86,48 @@ Result<std::vector<PortStats>> Daemon::stats() {
     all.push_back({.name = entry.name, .number = entry.port.number, .total = CTD_TRY(dp_->stats(entry.port.number))});
   }
   return all;
+}
+
+Result<ZoneTable> Daemon::zones() {
+  const std::lock_guard guard(mutex_);
+  return ct_->zones();
+}
+
+Result<std::vector<PolicyInfo>> Daemon::policies() {
+  const std::lock_guard guard(mutex_);
+  return ct_->policy_list();
+}
+
+Result<> Daemon::set_zone_limit(std::optional<uint16_t> zone, std::optional<uint32_t> limit) {
+  const std::lock_guard guard(mutex_);
+  if (limit)
+    ct_->set_limit(zone, *limit);
+  else
+    ct_->delete_limit(zone);
+  return {};
+}
+
+// With mutex_ held.
+Result<TableStats> Daemon::read_table_stats() const {
+  const ctd_rt* rt = dp_->rt();
+  TableStats table{.size = dp_->table_size(),
+                   .connections = static_cast<u64>(std::max<s64>(rt->conns, 0)),
+                   .memory = dp_->table_memory(),
+                   .classes = CTD_TRY(dp_->classes()),
+                   .timeout_scale = {rt->timeout_scale[0], rt->timeout_scale[1]},
+                   .counters = CTD_TRY(dp_->ct_stats())};
+  const auto add = [&table](const ctd_port_stats& port) {
+    table.refused += port.drop[CTD_DROP_CT_FULL];
+    table.evicted += port.count[CTD_COUNT_CT_EVICTED];
+  };
+  add(CTD_TRY(dp_->stats(0)));
+  for (const auto& entry : ports_->entries()) add(CTD_TRY(dp_->stats(entry.port.number)));
+  return table;
+}
+
+Result<TableStats> Daemon::table_stats() {
+  const std::lock_guard guard(mutex_);
+  return read_table_stats();
 }
 
 Result<> Daemon::shutdown() {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <chrono>
 #include <filesystem>
 #include <thread>
@@ -11,6 +10,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <ctd/abi/cache.h>
+#include <ctd/abi/policy_defaults.h>
 #include <sys/random.h>
 
 #include "datapath.skel.h"
@@ -24,20 +24,6 @@ constexpr std::array kStages{"ctd_lookup", "ctd_actions", "ctd_ct", "ctd_route",
 constexpr u32 kIcmpErrorsPerSecond = 1000;
 constexpr u32 kUpcallsPerSecond = 20000;  // of one port
 constexpr u32 kUpcallBurst = 2000;
-
-// What a record costs beside its own size is in docs/architecture.md.
-constexpr u32 kRingSlack = 4;  // ring entries per member allowed: connections leave holes
-
-struct Sizes {
-  u32 quota;
-  u32 ring;
-};
-
-// Unanswered and answered connections may each take half of the table; the rest is for the assured.
-Sizes class_sizes(u32 capacity) {
-  const u32 quota = std::max(capacity / 2, 1u);
-  return {quota, std::bit_ceil(quota) * kRingSlack};
-}
 
 thread_local std::string* captured = nullptr;
 
@@ -91,6 +77,10 @@ Result<ctd_meta> read_meta(const std::string& pins) {
   return meta;
 }
 
+TableSize size_of(const ctd_meta& meta) {
+  return {meta.conn_capacity, meta.family_capacity[0], meta.family_capacity[1]};
+}
+
 Result<> check_meta(const ctd_meta& meta, const Datapath::Options& options) {
   if (meta.magic != CTD_ABI_MAGIC || meta.abi_version != CTD_ABI_VERSION) {
     return fail(
@@ -98,11 +88,16 @@ Result<> check_meta(const ctd_meta& meta, const Datapath::Options& options) {
         "connections end), or choose another --instance; nothing was changed",
         meta.abi_version, CTD_ABI_VERSION);
   }
-  if (meta.conn_capacity != options.conn_capacity || meta.flow_capacity != options.flow_capacity) {
+  const auto text = [](const TableSize& size, u32 flows) {
+    return fmt::format("{} connections ({} of IPv4, {} of IPv6) and {} flows", size.total, size.ipv4, size.ipv6, flows);
+  };
+  const std::string running = text(size_of(meta), meta.flow_capacity);
+  const std::string wanted = text(options.table_size(), options.flow_capacity);
+  if (running != wanted) {
     return fail(
-        "the running datapath was made for {} connections and {} flows, the configuration says {} and {}: a "
-        "changed size needs `ctctl shutdown` first; nothing was changed",
-        meta.conn_capacity, meta.flow_capacity, options.conn_capacity, options.flow_capacity);
+        "the running datapath was made for {}, the configuration says {}: a changed size needs `ctctl shutdown` first; "
+        "nothing was changed",
+        running, wanted);
   }
   return {};
 }
@@ -116,25 +111,34 @@ Result<ctd_meta> make_meta(const Datapath::Options& options, const JiffiesClock&
   meta.seed = secrets[0];
   meta.token = secrets[1];
   meta.hz = CTD_TRY(clock.measure_hz());
-  meta.conn_capacity = options.conn_capacity;
+  const TableSize size = options.table_size();
+  meta.conn_capacity = size.total;
+  meta.family_capacity[0] = size.ipv4;
+  meta.family_capacity[1] = size.ipv6;
   meta.flow_capacity = options.flow_capacity;
   return meta;
 }
 
 void set_sizes(datapath_bpf& skel, const ctd_meta& meta) {
-  const auto set = [](bpf_map* map, u32 entries) { bpf_map__set_max_entries(map, entries); };
-  const u32 conns = meta.conn_capacity;
-  // Two tuples a connection; room for those that a CPU is just making.
-  set(skel.maps.ct_tuple4, 2 * conns + 1024);
-  set(skel.maps.ct_tuple6, 2 * conns + 1024);
-  set(skel.maps.ct_conn, conns + 1);
-  set(skel.maps.ct_check, conns + 1);
-  set(skel.maps.ct_ring, 2 * class_sizes(conns).ring);
-  // An LRU map wants room to spare: it evicts before it is full, by CPU.
-  set(skel.maps.ct_cache4, 2 * conns + 4096);
-  set(skel.maps.ct_cache6, conns + 4096);
-  set(skel.maps.flow_index, meta.flow_capacity);
-  set(skel.maps.flows, meta.flow_capacity + 1);
+  set_table_sizes(skel.obj, size_of(meta));
+  bpf_map__set_max_entries(skel.maps.flow_index, meta.flow_capacity);
+  bpf_map__set_max_entries(skel.maps.flows, meta.flow_capacity + 1);
+}
+
+// Of a per-CPU map whose values are counters and nothing else (their sizes are asserted in the ABI).
+template <typename Counters>
+Result<Counters> sum_over_cpus(const Datapath& dp, const char* map, u32 index) {
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) return fail_errno(cpus, "counting CPUs");
+  std::vector<Counters> values(static_cast<std::size_t>(cpus));
+  CTD_TRY(map_get_raw(dp, map, &index, values.data()));
+  Counters total{};
+  auto* sums = reinterpret_cast<u64*>(&total);
+  for (const Counters& value : values) {
+    const auto* counters = reinterpret_cast<const u64*>(&value);
+    for (std::size_t i = 0; i < sizeof(total) / sizeof(u64); i++) sums[i] += counters[i];
+  }
+  return total;
 }
 
 }  // namespace
@@ -165,6 +169,8 @@ Result<std::unique_ptr<Datapath>> Datapath::open(const Options& options, const J
 }
 
 Result<> Datapath::load(const Options& options) {
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) return fail_errno(cpus, "counting CPUs");
   LibbpfLog log;
   skeleton_ = datapath_bpf__open();
   if (!skeleton_) return fail_errno(errno, "opening the BPF object");
@@ -173,8 +179,16 @@ Result<> Datapath::load(const Options& options) {
                                    .hz = meta_.hz,
                                    .conn_capacity = meta_.conn_capacity,
                                    .tap_ifindex = meta_.tap_ifindex,
-                                   .icmp_rate = kIcmpErrorsPerSecond};
+                                   .icmp_rate = kIcmpErrorsPerSecond,
+                                   .family_capacity = {meta_.family_capacity[0], meta_.family_capacity[1]},
+                                   .id_batch = ctd_id_batch(meta_.conn_capacity, static_cast<u32>(cpus)),
+                                   .adaptive_start = options.adaptive_start * 10,
+                                   .adaptive_end = options.adaptive_end * 10};
   set_sizes(*skeleton_, meta_);
+  table_memory_ = memory_of_table(skeleton_->obj);
+  if (!adopted_) {
+    CTD_TRY(check_memory(memory_of_maps(skeleton_->obj), CTD_TRY(available_memory()), size_of(meta_)));
+  }
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, skeleton_->obj) {
     if (bpf_map__is_internal(map)) continue;
@@ -191,19 +205,16 @@ Result<> Datapath::load(const Options& options) {
       map_memory(this->map("flows"), sizeof(ctd_flow) * (meta_.flow_capacity + 1), PROT_READ | PROT_WRITE, "flows"));
   masks_ = CTD_TRY(
       map_memory(this->map("flow_masks"), sizeof(ctd_mask) * CTD_MAX_MASKS, PROT_READ | PROT_WRITE, "flow_masks"));
+  zones_ = CTD_TRY(map_memory(this->map("ct_zones"), sizeof(ctd_zone) * kZones, PROT_READ | PROT_WRITE, "ct_zones"));
   return {};
 }
 
 Result<> Datapath::fill_new_maps() const {
-  const Sizes sizes = class_sizes(meta_.conn_capacity);
-  for (u32 cls = 0; cls < CTD_CLASS_COUNT; cls++) {
-    ctd_class value{};
-    const bool has_ring = cls != CTD_CLASS_ASSURED;
-    value.quota = has_ring ? sizes.quota : meta_.conn_capacity;
-    value.size = has_ring ? sizes.ring : 0;
-    value.base = has_ring ? cls * sizes.ring : 0;
-    CTD_TRY(map_set(*this, "ct_class", cls, value));
-  }
+  const auto classes = make_classes(size_of(meta_));
+  for (u32 index = 0; index < classes.size(); index++) CTD_TRY(map_set(*this, "ct_class", index, classes[index]));
+  ctd_ct_policy policy{};
+  ctd_ct_policy_defaults(&policy, 0);
+  CTD_TRY(map_set(*this, "ct_policies", u32{0}, policy));
   // Entry 0: what every verdict compares.
   ctd_guard guard{};
   guard.in_port = 0xffff;
@@ -273,19 +284,20 @@ Result<> Datapath::credit() const {
   return {};
 }
 
+TableSize Datapath::table_size() const { return size_of(meta_); }
+
 Result<ctd_port_stats> Datapath::stats(u32 port) const {
-  const int cpus = libbpf_num_possible_cpus();
-  if (cpus < 0) return fail_errno(cpus, "counting CPUs");
-  std::vector<ctd_port_stats> values(static_cast<std::size_t>(cpus));
-  CTD_TRY(map_get_raw(*this, "port_stats", &port, values.data()));
-  ctd_port_stats total{};
-  // All counters, whatever their names: the struct is an array of them (its size is asserted in the ABI).
-  auto* sums = reinterpret_cast<u64*>(&total);
-  for (const ctd_port_stats& value : values) {
-    const auto* counters = reinterpret_cast<const u64*>(&value);
-    for (std::size_t i = 0; i < sizeof(total) / sizeof(u64); i++) sums[i] += counters[i];
+  return sum_over_cpus<ctd_port_stats>(*this, "port_stats", port);
+}
+
+Result<ctd_ct_stats> Datapath::ct_stats() const { return sum_over_cpus<ctd_ct_stats>(*this, "ct_stats", 0); }
+
+Result<std::array<ctd_class, CTD_CLASS_INDEXES>> Datapath::classes() const {
+  std::array<ctd_class, CTD_CLASS_INDEXES> classes{};
+  for (u32 index = 0; index < classes.size(); index++) {
+    classes[index] = CTD_TRY((map_get<u32, ctd_class>(*this, "ct_class", index)));
   }
-  return total;
+  return classes;
 }
 
 Result<> map_set_raw(const Datapath& dp, const char* map, const void* key, const void* value) {

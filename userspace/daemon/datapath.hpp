@@ -16,6 +16,7 @@
 #include "daemon/fd.hpp"
 #include "daemon/kernel_clock.hpp"
 #include "daemon/mapping.hpp"
+#include "daemon/table_size.hpp"
 #include "lib/result.hpp"
 
 struct datapath_bpf;
@@ -24,11 +25,23 @@ namespace ctd {
 
 class Datapath {
  public:
+  static constexpr std::size_t kZones = 65536;
+
   struct Options {
     std::string pins;  // the instance's folder in bpffs; exists
     u32 conn_capacity;
     u32 flow_capacity;
     u32 tap_ifindex;
+    u32 ipv4_capacity = 0;  // of the connections; 0: all of them
+    u32 ipv6_capacity = 0;
+    // Percent of the capacity, of assured connections: where timeouts begin to shrink, and where nothing would be left.
+    u32 adaptive_start = 80;
+    u32 adaptive_end = 110;
+
+    TableSize table_size() const {
+      return {conn_capacity, ipv4_capacity ? ipv4_capacity : conn_capacity,
+              ipv6_capacity ? ipv6_capacity : conn_capacity};
+    }
   };
 
   // Loads the programs. If the folder has the maps of an earlier daemon, they are taken over; fails, and changes
@@ -49,6 +62,7 @@ class Datapath {
   ctd_rt* rt() const { return rt_.as<ctd_rt>(); }
   std::span<const ctd_conn> connections() const { return {conns_.as<const ctd_conn>(), meta_.conn_capacity + 1}; }
   std::span<ctd_flow> flows() const { return {flows_.as<ctd_flow>(), meta_.flow_capacity + 1}; }
+  std::span<ctd_zone> zones() const { return {zones_.as<ctd_zone>(), kZones}; }
   std::span<ctd_mask> masks() const { return {masks_.as<ctd_mask>(), CTD_MAX_MASKS}; }
 
   // Descriptors live as long as the object.
@@ -68,6 +82,10 @@ class Datapath {
   Result<> credit() const;
 
   Result<ctd_port_stats> stats(u32 port) const;  // over all CPUs; 0: the host
+  Result<ctd_ct_stats> ct_stats() const;         // over all CPUs
+  Result<std::array<ctd_class, CTD_CLASS_INDEXES>> classes() const;
+  TableSize table_size() const;
+  u64 table_memory() const { return table_memory_; }  // bytes of the connection table's maps
 
  private:
   Datapath() = default;
@@ -78,7 +96,8 @@ class Datapath {
   datapath_bpf* skeleton_ = nullptr;
   bool adopted_ = false;
   ctd_meta meta_{};
-  Mapping rt_, conns_, flows_, masks_;
+  u64 table_memory_ = 0;
+  Mapping rt_, conns_, flows_, masks_, zones_;
 };
 
 // Map updates and look-ups with an error that names the map.

@@ -12,6 +12,7 @@
 
 #include "daemon/match.hpp"
 #include "daemon/rule.hpp"
+#include "daemon/rule_ct.hpp"
 #include "lib/addr.hpp"
 
 namespace ctd {
@@ -232,12 +233,22 @@ std::string label_text(u32 id, const ArgsTable& args) {
   return fmt::format("label={}/{}", format_label(label->value, full), format_label(label->mask, full));
 }
 
+std::string policy_text(u16 id, const ArgsTable& args) {
+  for (const auto& [name, known] : args.policies) {
+    if (known == id) return name;
+  }
+  return fmt::format("id={}", id);
+}
+
 std::string ct_text(const ctd_action& action, const ArgsTable& args) {
   std::string text = action.flags & CTD_CTF_COMMIT ? "commit," : "";
   if (action.flags & CTD_CTF_FORCE) text = "force_commit,";
-  text += fmt::format("zone={}", action.ct.zone);
+  const bool field = action.flags & CTD_CTF_ZONE_FIELD;
+  text += fmt::format("zone={}", field ? format_zone_field(action.ct.zone) : std::to_string(action.ct.zone));
   if (action.flags & CTD_CTF_MARK) text += fmt::format(",mark={:#x}/{:#x}", action.ct.mark, action.ct.mark_mask);
   if (action.flags & CTD_CTF_LABEL) text += "," + label_text(action.ct.label_id, args);
+  if (action.ct.helper) text += fmt::format(",helper={}", action.ct.helper);
+  if (action.ct.timeout_policy) text += ",timeout=" + policy_text(action.ct.timeout_policy, args);
   if (action.flags & CTD_CTF_NAT) text += "," + nat_text(action.ct.nat_id, args);
   const std::string recirc = action.ct.recirc_id ? fmt::format(",recirc({:#x})", action.ct.recirc_id) : "";
   return fmt::format("ct({}){}", text, recirc);

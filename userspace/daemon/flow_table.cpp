@@ -43,11 +43,12 @@ void store_release(T& where, T value) {
 
 }  // namespace
 
-FlowTable::FlowTable(const Datapath& dp)
+FlowTable::FlowTable(const Datapath& dp, PolicyNames policies)
     : dp_(dp),
       recirc_(publisher<ctd_frozen>(dp, "recirc_states")),
       args_{InternTable<ctd_nat_args>("NAT argument", kMaxArgs, publisher<ctd_nat_args>(dp, "ct_nat_args")),
-            InternTable<ctd_label_args>("label argument", kMaxArgs, publisher<ctd_label_args>(dp, "ct_label_args"))} {
+            InternTable<ctd_label_args>("label argument", kMaxArgs, publisher<ctd_label_args>(dp, "ct_label_args")),
+            std::move(policies)} {
   for (u32 slot = 1; slot < dp.flows().size(); slot++) free_slots_.push_back(slot);
 }
 

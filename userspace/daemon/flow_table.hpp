@@ -25,7 +25,7 @@ namespace ctd {
 
 class FlowTable {
  public:
-  explicit FlowTable(const Datapath& dp);
+  explicit FlowTable(const Datapath& dp, PolicyNames policies = {});
 
   struct Adopted {
     std::size_t kept = 0;

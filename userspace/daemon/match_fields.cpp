@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include <arpa/inet.h>
+#include <ctd/abi/ct.h>
 #include <linux/if_ether.h>
 #include <netinet/in.h>
 
@@ -76,6 +77,29 @@ constexpr MatchField fields[] = {
     CTD_NUMBER("ct_zone", ct_zone, 0xffff, host, nothing),
     masked(in_hex(CTD_NUMBER("ct_mark", ct_mark, 0xffffffff, host, nothing))),
     {.name = "ct_label", CTD_FIELD_AT(ct_label), .syntax = Syntax::label, .maskable = true},
+    {.name = "ct_nw_src",
+     CTD_FIELD_AT(ct_orig_src.v4),
+     .syntax = Syntax::ipv4,
+     .needs = Needs::ct_ipv4,
+     .maskable = true},
+    {.name = "ct_nw_dst",
+     CTD_FIELD_AT(ct_orig_dst.v4),
+     .syntax = Syntax::ipv4,
+     .needs = Needs::ct_ipv4,
+     .maskable = true},
+    {.name = "ct_ipv6_src",
+     CTD_FIELD_AT(ct_orig_src),
+     .syntax = Syntax::ipv6,
+     .needs = Needs::ct_ipv6,
+     .maskable = true},
+    {.name = "ct_ipv6_dst",
+     CTD_FIELD_AT(ct_orig_dst),
+     .syntax = Syntax::ipv6,
+     .needs = Needs::ct_ipv6,
+     .maskable = true},
+    CTD_NUMBER("ct_nw_proto", ct_orig_proto, 255, host, ct),
+    masked(CTD_NUMBER("ct_tp_src", ct_orig_sport, 65535, network, ct)),
+    masked(CTD_NUMBER("ct_tp_dst", ct_orig_dport, 65535, network, ct)),
     {.name = "in_port", CTD_FIELD_AT(in_port), .syntax = Syntax::port},
     {.name = "out_port", CTD_FIELD_AT(out_port), .syntax = Syntax::port},
     masked(in_hex(CTD_NUMBER("vlan_tci", vlan_tci, 0xffff, network, nothing))),
@@ -132,6 +156,15 @@ constexpr Shorthand shorthands[] = {
     {"sctp6", ETH_P_IPV6, IPPROTO_SCTP},
 };
 
+// As Open vSwitch's is_ct_valid(): the original tuple is there if a flag says that there is a connection, or if the
+// packet is tracked and not invalid.
+bool needs_connection(const Match& match) {
+  constexpr u8 connection = CTD_CS_NEW | CTD_CS_EST | CTD_CS_REL | CTD_CS_RPL | CTD_CS_SNAT | CTD_CS_DNAT;
+  const u8 state = match.value.key.ct_state;
+  return (state & connection) ||
+         ((state & CTD_CS_TRK) && (match.mask.key.ct_state & CTD_CS_INV) && !(state & CTD_CS_INV));
+}
+
 }  // namespace
 
 std::span<const MatchField> match_fields() { return fields; }
@@ -172,6 +205,12 @@ bool has_prerequisite(const Match& match, Needs needs) {
       return icmp6 || (type == ETH_P_IP && proto == IPPROTO_ICMP);
     case Needs::icmp6:
       return icmp6;
+    case Needs::ct:
+      return needs_connection(match);
+    case Needs::ct_ipv4:
+      return needs_connection(match) && type == ETH_P_IP;
+    case Needs::ct_ipv6:
+      return needs_connection(match) && type == ETH_P_IPV6;
   }
   return false;
 }
@@ -198,6 +237,12 @@ std::string_view prerequisite_text(Needs needs) {
       return "\"icmp\" or \"icmp6\"";
     case Needs::icmp6:
       return "\"icmp6\"";
+    case Needs::ct:
+      return "a ct_state that implies a connection (+new, +est, +rel, +trk-inv …)";
+    case Needs::ct_ipv4:
+      return "\"ip\" and a ct_state that implies a connection (+new, +est, +rel, +trk-inv …)";
+    case Needs::ct_ipv6:
+      return "\"ipv6\" and a ct_state that implies a connection (+new, +est, +rel, +trk-inv …)";
   }
   return "";
 }

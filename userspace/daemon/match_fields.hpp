@@ -14,7 +14,7 @@
 namespace ctd {
 
 // What a match must already say for a field to mean anything.
-enum class Needs : u8 { nothing, ip, ipv4, ipv6, ports, tcp, udp, sctp, icmp, icmp6 };
+enum class Needs : u8 { nothing, ip, ipv4, ipv6, ports, tcp, udp, sctp, icmp, icmp6, ct, ct_ipv4, ct_ipv6 };
 
 enum class Syntax : u8 { number, port, mac, ipv4, ipv6, label, frag, ct_state, tcp_flags };
 

@@ -153,7 +153,7 @@ Result<FieldBytes> parse_address_field(const MatchField& field, std::string_view
   return bytes;
 }
 
-// 128 bits in hexadecimal, the most significant byte first.
+// 128 bits in hexadecimal. The key has the least significant byte first, as the kernel counts the bits of labels.
 bool parse_label(std::string_view text, u8* bytes) {
   if (!text.starts_with("0x") || text.size() < 3 || text.size() > 2 + 32) return false;
   std::string digits(text.substr(2));
@@ -161,7 +161,7 @@ bool parse_label(std::string_view text, u8* bytes) {
   for (std::size_t i = 0; i < 16; ++i) {
     const auto byte = parse_number(fmt::format("0x{}", digits.substr(2 * i, 2)), 0xff);
     if (!byte) return false;
-    bytes[i] = static_cast<u8>(*byte);
+    bytes[15 - i] = static_cast<u8>(*byte);
   }
   return true;
 }
@@ -278,7 +278,7 @@ std::string format_mac(const FieldBytes& bytes) {
 
 std::string label_text(const u8* bytes) {
   std::string digits;
-  for (std::size_t i = 0; i < 16; ++i) digits += fmt::format("{:02x}", bytes[i]);
+  for (std::size_t i = 0; i < 16; ++i) digits += fmt::format("{:02x}", bytes[15 - i]);
   const std::size_t first = std::min(digits.find_first_not_of('0'), digits.size() - 1);
   return "0x" + digits.substr(first);
 }

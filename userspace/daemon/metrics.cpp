@@ -62,9 +62,55 @@ MetricFamily by_class(const std::array<uint64_t, CTD_CLASS_COUNT>& connections) 
   return result;
 }
 
+MetricFamily gauge(std::string name, std::string_view help, double value) {
+  MetricFamily result = family(std::move(name), help, MetricType::Gauge);
+  sample(result, {}).gauge.value = value;
+  return result;
+}
+
+MetricFamily by_family(std::string name, std::string_view help, double ipv4, double ipv6) {
+  MetricFamily result = family(std::move(name), help, MetricType::Gauge);
+  sample(result, {{"family", "ipv4"}}).gauge.value = ipv4;
+  sample(result, {{"family", "ipv6"}}).gauge.value = ipv6;
+  return result;
+}
+
+MetricFamily by_reason(std::string name, std::string_view help, const u64* counts, std::span<const NameAndText> names) {
+  MetricFamily result = family(std::move(name), help, MetricType::Counter);
+  for (std::size_t i = 1; i < names.size(); ++i)
+    add_counter(result, {{"reason", std::string(names[i].name)}}, counts[i]);
+  return result;
+}
+
+MetricFamily quotas(const TableStats& table) {
+  MetricFamily result = family("ctd_connection_quota", "Connections that a class may have.", MetricType::Gauge);
+  for (const ctd_family f : {CTD_IPV4, CTD_IPV6})
+    for (u32 cls = 0; cls < CTD_CLASS_COUNT; ++cls)
+      sample(result, {{"class", std::string(conn_class_name(static_cast<ctd_conn_class>(cls)))},
+                      {"family", f == CTD_IPV4 ? "ipv4" : "ipv6"}})
+          .gauge.value = table.classes[CTD_CLASS_INDEX(cls, f)].quota;
+  return result;
+}
+
+void add_table(std::vector<MetricFamily>& all, const TableStats& table) {
+  all.push_back(gauge("ctd_connection_capacity", "Connections that the table holds.", table.size.total));
+  all.push_back(by_family("ctd_connection_family_capacity", "Connections that a family may have.", table.size.ipv4,
+                          table.size.ipv6));
+  all.push_back(quotas(table));
+  all.push_back(gauge("ctd_connection_memory_bytes", "Memory of the connection table, full or empty.",
+                      static_cast<double>(table.memory)));
+  all.push_back(by_family("ctd_connection_timeout_ratio", "What is left of timeouts in a table that is nearly full.",
+                          scale_percent(table.timeout_scale[0]) / 100, scale_percent(table.timeout_scale[1]) / 100));
+  all.push_back(by_reason("ctd_connections_ended_total", "Connections that ended, by reason.", table.counters.ended,
+                          end_reasons()));
+  all.push_back(by_reason("ctd_invalid_packets_total", "Packets that connection tracking found invalid, by reason.",
+                          table.counters.invalid, invalid_reasons()));
+}
+
 }  // namespace
 
-std::string metrics_text(std::span<const PortStats> ports, const std::array<uint64_t, CTD_CLASS_COUNT>& connections) {
+std::string metrics_text(std::span<const PortStats> ports, const std::array<uint64_t, CTD_CLASS_COUNT>& connections,
+                         const TableStats& table) {
   std::vector<MetricFamily> all;
   all.push_back(traffic("ctd_receive_packets_total", "Packets received.", ports, &ctd_port_stats::rx_packets));
   all.push_back(traffic("ctd_receive_bytes_total", "Bytes received.", ports, &ctd_port_stats::rx_bytes));
@@ -73,6 +119,7 @@ std::string metrics_text(std::span<const PortStats> ports, const std::array<uint
   all.push_back(drops(ports));
   for (std::size_t i = 0; i < counters().size(); ++i) all.push_back(event(i, ports));
   all.push_back(by_class(connections));
+  add_table(all, table);
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, all);
   return out.str();

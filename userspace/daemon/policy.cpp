@@ -133,10 +133,10 @@ std::vector<std::string> gateway_rules(const GatewayConfig& gateway) {
   return GatewayRules(written).build();
 }
 
-Result<RuleSet> compile_policies(const Config& config, const PortNames& ports) {
+Result<RuleSet> compile_policies(const Config& config, const PortNames& ports, const PolicyNames& policies) {
   RuleSet rules;
   for (const std::string& text : gateway_rules(config.gateway))
-    rules.add(CTD_TRY(parse_rule(text, ports).context("policy \"gateway\"")));
+    rules.add(CTD_TRY(parse_rule(text, ports, policies).context("policy \"gateway\"")));
   return rules;
 }
 

@@ -20,6 +20,6 @@ enum class PolicyCookie : u64 {
 std::vector<std::string> gateway_rules(const GatewayConfig& gateway);
 
 // All rules of a configuration. `ports` knows every name in config.ports.
-Result<RuleSet> compile_policies(const Config& config, const PortNames& ports);
+Result<RuleSet> compile_policies(const Config& config, const PortNames& ports, const PolicyNames& policies = {});
 
 }  // namespace ctd

@@ -47,7 +47,7 @@ Result<bool> parse_rule_field(const TextField& field, Rule& rule) {
   return true;
 }
 
-Result<Rule> parse(std::string_view text, const PortNames& ports) {
+Result<Rule> parse(std::string_view text, const PortNames& ports, const PolicyNames& policies) {
   constexpr std::string_view right = "end with actions=… (actions=drop to drop)";
   const std::size_t at = find_actions(text);
   if (at == std::string_view::npos) return fail("no actions: a rule must {}", right);
@@ -60,7 +60,7 @@ Result<Rule> parse(std::string_view text, const PortNames& ports) {
   rule.match = CTD_TRY(parse_match(match, ports));
   const std::string_view actions = trim(text.substr(text.find('=', at) + 1));
   if (actions.empty()) return fail("actions=: empty; a rule must {}", right);
-  rule.actions = CTD_TRY(parse_actions(actions, rule.table, ports));
+  rule.actions = CTD_TRY(parse_actions(actions, rule.table, ports, policies));
   return rule;
 }
 
@@ -76,8 +76,8 @@ bool LabelSetting::operator==(const LabelSetting& other) const {
   return std::memcmp(&args, &other.args, sizeof(args)) == 0;
 }
 
-Result<Rule> parse_rule(std::string_view text, const PortNames& ports) {
-  return parse(text, ports).context("rule \"{}\"", trim(text));
+Result<Rule> parse_rule(std::string_view text, const PortNames& ports, const PolicyNames& policies) {
+  return parse(text, ports, policies).context("rule \"{}\"", trim(text));
 }
 
 std::string format_rule(const Rule& rule, const PortNames& ports) {

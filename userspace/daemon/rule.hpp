@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,6 +20,9 @@
 #include "lib/result.hpp"
 
 namespace ctd {
+
+// Timeout policies by name, with their ids (indices into map `ct_policies`).
+using PolicyNames = std::map<std::string, u16, std::less<>>;
 
 // The mapping of `nat(src=…)`: a struct ctd_nat_args that can be compared.
 struct NatMapping {
@@ -49,7 +54,9 @@ struct Ct {
   bool force = false;
   bool nat = false;         // translate by the connection's mapping, or with `mapping` make a new one
   std::optional<u8> table;  // a copy of the packet goes on there, with its connection known
+  bool zone_field = false;  // the zone is 16 bits of the flow key, at the offset `zone`
   u16 zone = 0;
+  std::string timeout;  // name of a policy; empty: the zone's
   std::optional<NatMapping> mapping;
   std::optional<MarkSetting> mark;
   std::optional<LabelSetting> label;
@@ -99,12 +106,13 @@ struct Rule {
 
 // `table=0,priority=100,ip,in_port=lan0 actions=ct(table=1,zone=0,nat)`. Errors name the field, its value and what
 // would be right.
-Result<Rule> parse_rule(std::string_view text, const PortNames& ports);
+Result<Rule> parse_rule(std::string_view text, const PortNames& ports, const PolicyNames& policies = {});
 
 // One line that parse_rule reads back as an equal rule.
 std::string format_rule(const Rule& rule, const PortNames& ports);
 
-Result<std::vector<Action>> parse_actions(std::string_view text, u8 table, const PortNames& ports);
+Result<std::vector<Action>> parse_actions(std::string_view text, u8 table, const PortNames& ports,
+                                          const PolicyNames& policies);
 std::string format_actions(std::span<const Action> actions, const PortNames& ports);
 // `src=192.0.2.1-192.0.2.9:1024-65535`: what stands in nat(…). Shared with flow_format.
 std::string format_nat(const ctd_nat_args& args);

@@ -75,18 +75,6 @@ TextField split_field(std::string_view part) {
   return {std::string(part.substr(0, at)), std::string(trim(value))};
 }
 
-std::optional<u64> parse_number(std::string_view text, u64 max) {
-  int base = 10;
-  if (text.starts_with("0x") || text.starts_with("0X")) {
-    text.remove_prefix(2);
-    base = 16;
-  }
-  u64 number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
-  if (error != std::errc() || end != text.data() + text.size() || number > max) return std::nullopt;
-  return number;
-}
-
 std::string did_you_mean(std::string_view word, std::span<const std::string_view> candidates) {
   std::string_view best;
   std::size_t best_distance = std::max<std::size_t>(1, word.size() / 3) + 1;

@@ -11,6 +11,7 @@
 #include <ctd/abi/types.h>
 
 #include "daemon/match.hpp"
+#include "lib/conn_values.hpp"
 #include "lib/result.hpp"
 
 namespace ctd {
@@ -23,9 +24,6 @@ Result<std::vector<std::string_view>> split_list(std::string_view text);
 
 // `name=value`, `name:value` or `name(value)` with the value as it stands; `name` alone has an empty value.
 TextField split_field(std::string_view part);
-
-// Decimal, or hexadecimal with 0x; none if it is anything else or above max.
-std::optional<u64> parse_number(std::string_view text, u64 max);
 
 // `, did you mean "tp_dst"?`, or nothing if no candidate is near.
 std::string did_you_mean(std::string_view word, std::span<const std::string_view> candidates);

@@ -141,8 +141,10 @@ class Walk {
     if (ct.commit) flags |= CTD_CTF_COMMIT;
     if (ct.force) flags |= CTD_CTF_FORCE;
     if (ct.nat) flags |= CTD_CTF_NAT;
+    if (ct.zone_field) flags |= CTD_CTF_ZONE_FIELD;
     if (ct.table) slot.ct.recirc_id = CTD_TRY(recirc_.id_of({.table = *ct.table}));
     slot.ct.zone = ct.zone;
+    if (!ct.timeout.empty()) slot.ct.timeout_policy = CTD_TRY(policy_id(ct.timeout));
     if (ct.mapping) slot.ct.nat_id = CTD_TRY(args_.nat.intern(ct.mapping->args));
     if (ct.mark) {
       flags |= CTD_CTF_MARK;
@@ -155,6 +157,12 @@ class Walk {
     }
     slot.flags = flags;
     return emit(slot);
+  }
+
+  Result<u16> policy_id(const std::string& name) const {
+    const auto policy = args_.policies.find(name);
+    if (policy == args_.policies.end()) return fail("ct(timeout={}): no such policy", name);
+    return policy->second;
   }
 
   Result<> run(const action::CtClear&, int) {

@@ -16,10 +16,11 @@
 
 namespace ctd {
 
-// Side arguments of actions: maps `ct_nat_args` and `ct_label_args`.
+// Side arguments of actions: maps `ct_nat_args`, `ct_label_args` and `ct_policies`.
 struct ArgsTable {
   InternTable<ctd_nat_args> nat;
   InternTable<ctd_label_args> labels;
+  PolicyNames policies = {};
 };
 
 struct Flow {

@@ -80,6 +80,7 @@ class ZoneSearch {
     if (rule.actions.empty()) return true;
     const Action& first = rule.actions.front();
     if (const auto* ct = std::get_if<action::Ct>(&first)) {
+      if (ct->zone_field) return false;
       zones_.insert(ct->zone);
       return true;
     }

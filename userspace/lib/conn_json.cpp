@@ -4,12 +4,15 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include <arpa/inet.h>
 #include <fmt/compile.h>
 #include <nlohmann/json.hpp>
 
 #include "lib/addr.hpp"
+#include "lib/conn_text.hpp"
+#include "lib/conn_track_fields.hpp"
 #include "lib/names.hpp"
 
 namespace ctd {
@@ -89,9 +92,8 @@ void append_status(Writer& out, uint32_t status) {
   out.raw("]");
 }
 
-void append_direction(Writer& out, const ctd_tuple& tuple, const AddressText& src, const AddressText& dst,
-                      const ctd_dir_count& count) {
-  out.raw("{\"src\":\"");
+void append_tuple(Writer& out, const ctd_tuple& tuple, const AddressText& src, const AddressText& dst) {
+  out.raw("\"src\":\"");
   out.raw(src.view());
   out.raw("\",\"dst\":\"");
   out.raw(dst.view());
@@ -113,9 +115,21 @@ void append_direction(Writer& out, const ctd_tuple& tuple, const AddressText& sr
       out.raw(",\"code\":");
       out.number(dport & 0xff);
       break;
+    case PortUse::kGre:
+      out.raw(",\"srckey\":");
+      out.number(sport);
+      out.raw(",\"dstkey\":");
+      out.number(dport);
+      break;
     case PortUse::kNone:
       break;
   }
+}
+
+void append_direction(Writer& out, const ctd_tuple& tuple, const AddressText& src, const AddressText& dst,
+                      const ctd_dir_count& count) {
+  out.raw("{");
+  append_tuple(out, tuple, src, dst);
   out.raw(",\"packets\":");
   out.number(count.packets);
   out.raw(",\"bytes\":");
@@ -137,7 +151,7 @@ void append_endpoint(Writer& out, const AddressText& address, ctd_family family,
 
 // What the other side sees instead: a reply does not go where the original came from, or comes from elsewhere.
 void append_nat(Writer& out, const ctd_conn& conn, const Addresses& text) {
-  const PortUse use = port_use(conn.orig.proto);
+  const PortUse uses = port_use(conn.orig.proto), use = uses == PortUse::kGre ? PortUse::kNone : uses;
   // An ICMP query has one identifier, the same in both directions: it belongs to the source.
   const be16 reply_dport = use == PortUse::kIcmp ? conn.reply.sport : conn.reply.dport;
   const bool src = !text.src_same || (use != PortUse::kNone && reply_dport != conn.orig.sport);
@@ -174,10 +188,8 @@ void append_label(Writer& out, const u8 (&label)[16]) {
   out.raw("\"");
 }
 
-}  // namespace
-
-void append_conn_json(fmt::memory_buffer& buffer, const ctd_conn& conn, const KernelClock& clock) {
-  Writer out(buffer);
+// Without the closing brace.
+void append_members(Writer& out, const ctd_conn& conn, const KernelClock& clock) {
   const Addresses text(conn);
   const uint8_t proto = conn.orig.proto;
   out.raw("{\"id\":\"");
@@ -212,36 +224,111 @@ void append_conn_json(fmt::memory_buffer& buffer, const ctd_conn& conn, const Ke
     out.number(unique_conn_id(conn.master_seq, conn.master));
     out.raw("\"");
   }
+}
+
+uint64_t milliseconds_of(uint64_t jiffies, const KernelClock& clock) {
+  return (jiffies * 1000 + clock.hz / 2) / clock.hz;
+}
+
+void append_number(Writer& out, std::string_view name, uint64_t value) {
+  out.raw(",\"");
+  out.raw(name);
+  out.raw("\":");
+  out.number(value);
+}
+
+void append_fields(Writer& out, const ctd_conn& conn) {
+  const TrackFields own = track_fields(conn.orig.proto);
+  if (own.fields.empty()) return;
+  out.raw(",\"");
+  out.raw(own.name);
+  out.raw("\":{");
+  for (const TrackField& field : own.fields) {
+    out.raw(&field == own.fields.data() ? "\"" : ",\"");
+    out.raw(field.name);
+    out.raw("\":");
+    out.number(get(conn, field));
+  }
   out.raw("}");
 }
 
-ConnDump::ConnDump(ConnTable table, const KernelClock& clock, Origin origin)
-    : table_(table), clock_(clock), origin_(std::move(origin)) {}
+void append_master(Writer& out, const ctd_conn& master) {
+  const Addresses text(master);
+  out.raw(",\"master\":{\"zone\":");
+  out.number(master.orig.zone);
+  append_protocol(out, master.orig.proto);
+  out.raw(",");
+  append_tuple(out, master.orig, text.orig_src, text.orig_dst);
+  out.raw("}");
+}
+
+void append_track(Writer& out, const ctd_conn& conn, const ctd_conn* master, const KernelClock& clock) {
+  out.raw(",\"track\":{\"class\":\"");
+  out.raw(conn_class_name(static_cast<ctd_conn_class>(CTD_CTL_CLASS(conn.ctl))));
+  out.raw("\"");
+  append_number(out, "timeout_ms", milliseconds_of(conn.timeout, clock));
+  const auto now = static_cast<uint32_t>(clock.jiffies);
+  for (const auto& [name, seen] : {std::pair{"orig_idle_ms", conn.last_seen[CTD_DIR_ORIG]},
+                                   std::pair{"reply_idle_ms", conn.last_seen[CTD_DIR_REPLY]}})
+    if (seen) append_number(out, name, milliseconds_of(jiffies_since(now, seen), clock));
+  if (conn.timeout_policy) append_number(out, "policy", conn.timeout_policy);
+  if (conn.event_mask) append_number(out, "event_mask", conn.event_mask);
+  append_fields(out, conn);
+  if (master) append_master(out, *master);
+  out.raw("}");
+}
+
+}  // namespace
+
+void append_conn_json(fmt::memory_buffer& buffer, const ctd_conn& conn, const KernelClock& clock) {
+  Writer out(buffer);
+  append_members(out, conn, clock);
+  out.raw("}");
+}
+
+void append_saved_conn(fmt::memory_buffer& buffer, const ctd_conn& conn, const ctd_conn* master,
+                       const KernelClock& clock) {
+  Writer out(buffer);
+  append_members(out, conn, clock);
+  append_track(out, conn, master, clock);
+  out.raw("}");
+}
+
+ConnDump::ConnDump(ConnWalk walk, const KernelClock& clock, Origin origin, DumpForm form)
+    : walk_(std::move(walk)), clock_(clock), origin_(std::move(origin)), form_(form) {}
 
 bool ConnDump::next(fmt::memory_buffer& out, std::size_t enough) {
   const std::size_t target = out.size() + enough;
-  if (next_id_ == 0) {
-    append_header(out);
-    next_id_ = 1;
-  }
+  if (!std::exchange(begun_, true) && has_frame()) append_header(out);
   ctd_conn conn;
-  for (; next_id_ <= table_.last_id(); ++next_id_) {
-    if (out.size() >= target) return true;
-    switch (table_.read(next_id_, conn)) {
-      case ConnTable::Read::kLive:
-        append_conn_json(out, conn, clock_);
-        out.push_back('\n');
-        ++count_;
-        break;
-      case ConnTable::Read::kBusy:
-        complete_ = false;
-        break;
-      case ConnTable::Read::kNone:
-        break;
+  while (out.size() < target) {
+    if (!walk_.next(conn)) {
+      if (has_frame()) append_trailer(out);
+      return false;
     }
+    append(out, conn);
+    out.push_back('\n');
+    ++count_;
   }
-  append_trailer(out);
-  return false;
+  return true;
+}
+
+void ConnDump::append(fmt::memory_buffer& out, const ctd_conn& conn) const {
+  switch (form_) {
+    case DumpForm::kJson:
+      return append_conn_json(out, conn, clock_);
+    case DumpForm::kConntrack:
+      return append_conn_conntrack(out, conn, clock_);
+    case DumpForm::kDpctl:
+      return append_conn_dpctl(out, conn);
+    case DumpForm::kSaved:
+      break;
+  }
+  ctd_conn master;
+  const bool lives = conn.master != CTD_CONN_NONE &&
+                     walk_.table().read(conn.master, master) == ConnTable::Read::kLive &&
+                     CTD_CTL_SEQ(master.ctl) == conn.master_seq;
+  append_saved_conn(out, conn, lives ? &master : nullptr, clock_);
 }
 
 void ConnDump::append_header(fmt::memory_buffer& out) const {
@@ -254,7 +341,7 @@ void ConnDump::append_header(fmt::memory_buffer& out) const {
 }
 
 void ConnDump::append_trailer(fmt::memory_buffer& out) const {
-  fmt::format_to(fmt::appender(out), "{{\"count\":{},\"complete\":{}}}\n", count_, complete_);
+  fmt::format_to(fmt::appender(out), "{{\"count\":{},\"complete\":{}}}\n", count_, walk_.complete());
 }
 
 }  // namespace ctd

@@ -33,7 +33,7 @@ ConnTable::Read ConnTable::read(uint32_t id, ctd_conn& out) const {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if (load_ctl(record) == before) {
       out.ctl = before;
-      return Read::kLive;
+      return out.timeout ? Read::kLive : Read::kNone;  // without time left it was refused, and waits for the sweep
     }
   }
   return Read::kBusy;

@@ -18,7 +18,7 @@ struct Protocol {
 constexpr std::array kProtocols{
     Protocol{IPPROTO_ICMP, "icmp", PortUse::kIcmp},  Protocol{IPPROTO_TCP, "tcp", PortUse::kPorts},
     Protocol{IPPROTO_UDP, "udp", PortUse::kPorts},   Protocol{IPPROTO_DCCP, "dccp", PortUse::kPorts},
-    Protocol{IPPROTO_GRE, "gre", PortUse::kNone},    Protocol{IPPROTO_ICMPV6, "icmpv6", PortUse::kIcmp},
+    Protocol{IPPROTO_GRE, "gre", PortUse::kGre},     Protocol{IPPROTO_ICMPV6, "icmpv6", PortUse::kIcmp},
     Protocol{IPPROTO_SCTP, "sctp", PortUse::kPorts}, Protocol{IPPROTO_UDPLITE, "udplite", PortUse::kPorts},
     Protocol{IPPROTO_ESP, "esp", PortUse::kNone},    Protocol{IPPROTO_AH, "ah", PortUse::kNone},
     Protocol{IPPROTO_IPIP, "ipip", PortUse::kNone},  Protocol{IPPROTO_IPV6, "ipv6", PortUse::kNone},
@@ -31,9 +31,11 @@ const Protocol* find_protocol(uint8_t proto) {
   return nullptr;
 }
 
-#define X(name, timeout_s) std::string_view(#name),
+#define X(name, ...) std::string_view(#name),
 constexpr std::array kTcpStates{CTD_TCP_STATES(X)};
 constexpr std::array kOtherStates{CTD_OTHER_STATES(X)};
+constexpr std::array kSctpStates{CTD_SCTP_STATES(X)};
+constexpr std::array kDccpStates{CTD_DCCP_STATES(X)};
 #undef X
 
 #define X(id, bit, name) StatusBit{bit, name},
@@ -43,10 +45,14 @@ constexpr std::array kStatusBits{CTD_STATUS(X)};
 #define X(id, name, text) NameAndText{#name, text},
 constexpr std::array kDropReasons{CTD_DROP_REASONS(X)};
 constexpr std::array kCounters{CTD_COUNTERS(X)};
+constexpr std::array kEndReasons{CTD_END_REASONS(X)};
+constexpr std::array kInvalidReasons{CTD_INVALID_REASONS(X)};
 #undef X
 
 static_assert(kTcpStates.size() == CTD_TCP_STATE_COUNT);
 static_assert(kOtherStates.size() == CTD_OTHER_STATE_COUNT);
+static_assert(kSctpStates.size() == CTD_SCTP_STATE_COUNT);
+static_assert(kDccpStates.size() == CTD_DCCP_STATE_COUNT);
 static_assert(kDropReasons.size() == CTD_DROP_COUNT);
 static_assert(kCounters.size() == CTD_COUNT_COUNT);
 
@@ -68,9 +74,13 @@ std::string protocol_text(uint8_t proto) {
 }
 
 std::string_view conn_state_name(uint8_t proto, uint8_t state) {
-  const std::span<const std::string_view> names = proto == IPPROTO_TCP
-                                                      ? std::span<const std::string_view>(kTcpStates)
-                                                      : std::span<const std::string_view>(kOtherStates);
+  std::span<const std::string_view> names = kOtherStates;
+  if (proto == IPPROTO_TCP)
+    names = kTcpStates;
+  else if (proto == IPPROTO_SCTP)
+    names = kSctpStates;
+  else if (proto == IPPROTO_DCCP)
+    names = kDccpStates;
   return state < names.size() ? names[state] : "UNKNOWN";
 }
 
@@ -93,5 +103,9 @@ std::string_view conn_class_name(ctd_conn_class cls) {
 std::span<const NameAndText> drop_reasons() { return kDropReasons; }
 
 std::span<const NameAndText> counters() { return kCounters; }
+
+std::span<const NameAndText> end_reasons() { return kEndReasons; }
+
+std::span<const NameAndText> invalid_reasons() { return kInvalidReasons; }
 
 }  // namespace ctd

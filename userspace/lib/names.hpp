@@ -18,6 +18,7 @@ enum class PortUse {
   kNone,   // no ports: both are zero
   kPorts,  // sport and dport are ports
   kIcmp,   // sport is the identifier, dport is type * 256 + code
+  kGre,    // PPTP's call ids, never translated; zero in other versions of GRE
 };
 
 PortUse port_use(uint8_t proto);  // proto: IPPROTO_*
@@ -42,7 +43,9 @@ struct NameAndText {
   std::string_view name;  // "ct_full"
   std::string_view text;  // one line for people
 };
-std::span<const NameAndText> drop_reasons();  // index: enum ctd_drop_reason
-std::span<const NameAndText> counters();      // index: enum ctd_counter
+std::span<const NameAndText> drop_reasons();     // index: enum ctd_drop_reason
+std::span<const NameAndText> counters();         // index: enum ctd_counter
+std::span<const NameAndText> end_reasons();      // index: enum ctd_end_reason
+std::span<const NameAndText> invalid_reasons();  // index: enum ctd_invalid_reason
 
 }  // namespace ctd

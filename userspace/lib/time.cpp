@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lib/time.hpp"
 
+#include <array>
+
 #include <fmt/compile.h>
 
 namespace ctd {
@@ -28,6 +30,27 @@ std::string utc_text(system_clock::time_point when) {
   fmt::memory_buffer out;
   append_utc(out, when);
   return fmt::to_string(out);
+}
+
+std::optional<system_clock::time_point> parse_utc(std::string_view text) {
+  constexpr std::string_view kShape = "dddd-dd-ddTdd:dd:dd.dddZ";
+  if (text.size() != kShape.size()) return std::nullopt;
+  std::array<int, 7> parts{};  // year, month, day, hour, minute, second, millisecond
+  std::size_t part = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool digit = text[i] >= '0' && text[i] <= '9';
+    if (digit != (kShape[i] == 'd') || (!digit && text[i] != kShape[i])) return std::nullopt;
+    if (digit)
+      parts[part] = parts[part] * 10 + (text[i] - '0');
+    else
+      ++part;
+  }
+  const std::chrono::year_month_day date{std::chrono::year(parts[0]),
+                                         std::chrono::month(static_cast<unsigned>(parts[1])),
+                                         std::chrono::day(static_cast<unsigned>(parts[2]))};
+  if (!date.ok() || parts[3] > 23 || parts[4] > 59 || parts[5] > 59) return std::nullopt;
+  return std::chrono::sys_days(date) + std::chrono::hours(parts[3]) + std::chrono::minutes(parts[4]) +
+         std::chrono::seconds(parts[5]) + milliseconds(parts[6]);
 }
 
 std::string duration_text(uint64_t seconds) {

@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -29,6 +31,8 @@ inline uint32_t jiffies_since(uint32_t now, uint32_t stamp) {
 // "2026-11-22T19:00:00.000Z"
 void append_utc(fmt::memory_buffer& out, std::chrono::system_clock::time_point when);
 std::string utc_text(std::chrono::system_clock::time_point when);
+// The reverse; nothing if it is not written so.
+std::optional<std::chrono::system_clock::time_point> parse_utc(std::string_view text);
 
 // For people, short: "12s", "4m05s", "2h03m", "5d10h".
 std::string duration_text(uint64_t seconds);

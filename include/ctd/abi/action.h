@@ -49,7 +49,7 @@ enum ctd_ct_flag {
 	CTD_CTF_NAT = 0x0004, /* translate: an existing mapping, or with commit a new one by `nat_id` */
 	CTD_CTF_MARK = 0x0008,
 	CTD_CTF_LABEL = 0x0010,
-	CTD_CTF_ZONE_FIELD = 0x0020, /* `zone` is an offset into the flow key instead of a value */
+	CTD_CTF_ZONE_FIELD = 0x0020, /* `zone` is an even offset into the flow key: 16 bits there */
 };
 
 struct ctd_action_ct {

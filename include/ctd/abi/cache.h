@@ -23,10 +23,13 @@ struct ctd_guard {
 	u8 eth_dst[6];
 	u8 eth_src[6];
 	u8 ip_tos;
-	u8 pad;
-	u16 mask; /* in a verdict: index into `guard_masks`; in a mask: zero */
+	u8 verdict; /* in a verdict: enum ctd_verdict_flag; in a mask: zero */
+	u16 mask;   /* in a verdict: index into `guard_masks`; in a mask: zero */
 };
 CTD_ASSERT_SIZE(struct ctd_guard, 24);
+enum ctd_verdict_flag {
+	CTD_VERDICT_WINDOW = 0x01, /* TCP whose windows are checked, packet by packet, in the record */
+};
 #define CTD_MAX_GUARD_MASKS 64
 #define CTD_GUARD_NONE 0xffffu /* no verdict: what the flows matched fits no guard */
 
