@@ -5,13 +5,18 @@ find_program(CTD_BPF_CLANG clang-19 REQUIRED)
 find_program(CTD_BPF_STRIP llvm-strip-19 REQUIRED)
 find_program(CTD_BPFTOOL bpftool PATHS /usr/sbin /sbin REQUIRED)
 
+# See mem_barrier() in bpf/host/bpf.h.
+if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+  set(CTD_BPF_ORDER -DCTD_STRONG_ORDER)
+endif()
+
 set(CTD_GEN_DIR ${PROJECT_BINARY_DIR}/gen)
 file(MAKE_DIRECTORY ${CTD_GEN_DIR})
 
 set(CTD_BPF_FLAGS
   -target bpf -mcpu=v3 -O2 -g -std=gnu17
   -Wall -Wextra -Wno-missing-field-initializers -Werror=return-type -Werror
-  -I${PROJECT_SOURCE_DIR}/include -I${PROJECT_SOURCE_DIR}/bpf
+  -I${PROJECT_SOURCE_DIR}/include -I${PROJECT_SOURCE_DIR}/bpf ${CTD_BPF_ORDER}
   # <asm/types.h> lives in the multiarch folder, which clang does not search for this target.
   -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE})
 

@@ -73,7 +73,12 @@ CTD_GLOBAL int class_probe(u32 cls_index, u32 flags)
 	stale = ctl != CTD_CTL(value >> 32, cls_index % CTD_CLASS_COUNT, CTD_CONN_VALID);
 	if (!stale && flags & PROBE_STALE_ONLY)
 		return PROBE_KEPT;
-	if (atomic_cmpxchg(&c->tail, tail, tail + 1) != tail || stale || !conn)
+	if (atomic_cmpxchg(&c->tail, tail, tail + 1) != tail || !conn)
+		return PROBE_STALE;
+	/* A dead one counts as a member until it is destroyed: who is in need does it. */
+	if (CTD_CTL_LIFE(ctl) == CTD_CONN_DEAD && CTD_CTL_SEQ(ctl) == value >> 32 && conn_reap(conn, (u32)value))
+		return PROBE_KILLED;
+	if (stale)
 		return PROBE_STALE;
 	if (class_spares(c, cls_index, conn, flags)) {
 		ring_push(c, (u32)value, (u32)(value >> 32));

@@ -23,7 +23,6 @@ static long flush_step(u32 i, void *arg)
 		if (CTD_CTL_LIFE(ctl) != CTD_CONN_VALID)
 			break;
 		if (conn_make_dead(conn, ctl, CTD_END_FLUSHED)) {
-			write_once(conn->timeout, 0); /* nothing revives it */
 			check_set(id, (u32)now_jiffies());
 			count->count++;
 			break;

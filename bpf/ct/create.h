@@ -49,8 +49,8 @@ static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, struct scra
 	conn->count[0].bytes = s->pkt.l3_len;
 	conn->count[1].packets = 0;
 	conn->count[1].bytes = 0;
-	conn->ring_pos = 0;
-	conn->next_free = CTD_CONN_NONE;
+	conn->expires = 0;
+	conn->end_reason = CTD_END_NONE;
 }
 
 static __always_inline int reserve(u32 id, u32 dir)
@@ -120,8 +120,7 @@ static __always_inline void conn_publish(struct ctd_rt *rt, struct ctd_conn *con
 	atomic_add(&rt->conns, 1);
 	check_set(id, (u32)now_jiffies() + conn->timeout);
 	event(id, CTD_EVENT_NEW); /* before anybody can change it */
-	mem_barrier();
-	write_once(conn->ctl, CTD_CTL(seq, CTD_CLASS_UNANSWERED, CTD_CONN_VALID));
+	conn_release_ctl(conn, CTD_CTL(seq, CTD_CLASS_UNANSWERED, CTD_CONN_VALID));
 	class_stand(CTD_CLASS_INDEX(CTD_CLASS_UNANSWERED, conn->orig.family), id, seq);
 }
 
@@ -172,6 +171,10 @@ CTD_GLOBAL int conn_create(void)
 
 	if (!s || !rt)
 		return CTD_DROP_NO_SCRATCH;
+	/* By the policy of its zone it may begin; the action may have another one. */
+	if (s->commit.timeout_policy && s->ct.tuple.proto == IPPROTO_TCP &&
+	    tcp_opens(&s->pkt, s->commit.timeout_policy))
+		return CTD_DROP_CT_INVALID;
 	if (!zone_enter(s->ct.zone))
 		return CTD_DROP_CT_LIMIT;
 	id = conn_place(s->ct.tuple.family, source_of(&s->ct.tuple));

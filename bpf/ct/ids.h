@@ -12,9 +12,11 @@
 
 #define ID_RETRIES 8
 
-/* While a record is free and first of a chain on the shared stack, two of its fields have another meaning. */
-#define CHAIN_NEXT(conn) ((conn)->ring_pos) /* first id of the next chain */
-#define CHAIN_COUNT(conn) ((conn)->timeout)
+/*
+ * Of the first record of a chain on the shared stack, how many there are: in a field that no packet writes, for one
+ * that found the connection alive may still be at it.
+ */
+#define CHAIN_COUNT(conn) ((conn)->master)
 
 /* Takes a whole chain off the shared stack, or mints one. Returns its first id, CTD_CONN_NONE when all are in use. */
 static __always_inline u32 ids_refill(struct ctd_rt *rt, struct free_cache *cache)
@@ -31,7 +33,7 @@ static __always_inline u32 ids_refill(struct ctd_rt *rt, struct free_cache *cach
 		conn = conn_get((u32)head);
 		if (!conn)
 			break;
-		next = (((head >> 32) + 1) << 32) | read_once(CHAIN_NEXT(conn));
+		next = (((head >> 32) + 1) << 32) | read_once(conn->next_chain);
 		if (atomic_cmpxchg(&rt->free_head, head, next) == head) {
 			cache->head = (u32)head;
 			cache->count = CHAIN_COUNT(conn);
@@ -94,7 +96,7 @@ static __always_inline void id_free(u32 id, struct ctd_conn *conn)
 			u64 head = read_once(rt->free_head);
 
 			CHAIN_COUNT(first) = cache->count;
-			write_once(CHAIN_NEXT(first), (u32)head);
+			write_once(first->next_chain, (u32)head);
 			if (atomic_cmpxchg(&rt->free_head, head, (((head >> 32) + 1) << 32) | cache->head) == head) {
 				cache->count = 0;
 				break;

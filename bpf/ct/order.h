@@ -33,7 +33,6 @@ CTD_GLOBAL int order_delete(u32 id, u32 seq, u32 reason)
 			return CTD_REQUEST_GONE;
 		if (!conn_make_dead(conn, ctl, (u8)reason))
 			continue;
-		write_once(conn->timeout, 0); /* nothing revives it */
 		if (conn_reap(conn, id))
 			return CTD_REQUEST_DONE;
 		check_set(id, (u32)now_jiffies());
@@ -51,13 +50,14 @@ static __always_inline void label_set(struct ctd_conn *conn, const struct ctd_or
 	write_once(label[1], (label[1] & ~mask[1]) | (value[1] & mask[1]));
 }
 
-/* The connection then expires `timeout` from now unless a packet comes. */
+/* The connection then expires `timeout` from now unless a packet comes; from then on, as its state says. */
 static __always_inline void timeout_from_now(struct ctd_conn *conn, u32 id, u32 timeout)
 {
-	u32 now = (u32)now_jiffies(), idle = now - (conn_expires(conn) - read_once(conn->timeout));
+	u32 due = (u32)now_jiffies() + timeout;
 
-	write_once(conn->timeout, (s32)idle > 0 ? idle + timeout : timeout);
-	check_set(id, now + timeout);
+	write_once(conn->expires_seen, last_seen(conn));
+	write_once(conn->expires, due ? due : 1);
+	check_set(id, due);
 }
 
 CTD_GLOBAL int order_update(u32 id, u32 seq)
@@ -71,6 +71,9 @@ CTD_GLOBAL int order_update(u32 id, u32 seq)
 	ctl = read_once(conn->ctl);
 	if (CTD_CTL_SEQ(ctl) != seq || CTD_CTL_LIFE(ctl) != CTD_CONN_VALID)
 		return CTD_REQUEST_GONE;
+	/* First, so that what they have seen is credited before a new timeout counts from it. */
+	if (order->update & CTD_UPDATE_TIMEOUT)
+		conn_drop_verdicts(id);
 	if (!conn_lock(conn, ctl))
 		return CTD_REQUEST_BUSY;
 	if (order->update & CTD_UPDATE_MARK)
@@ -97,8 +100,7 @@ static __always_inline void conn_fill_from(struct ctd_conn *conn, u32 id, const 
 	__builtin_memcpy(&conn->status, &from->status, sizeof(*conn) - __builtin_offsetof(struct ctd_conn, status));
 	conn->id = id;
 	conn->source = source_of(&conn->orig);
-	conn->ring_pos = 0;
-	conn->next_free = CTD_CONN_NONE;
+	conn->expires = 0;
 	conn->end_reason = CTD_END_NONE;
 }
 

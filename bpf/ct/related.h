@@ -19,7 +19,7 @@ static __always_inline int track_related(struct scratch *s, u16 zone)
 	tuple_invert(&inverted, &s->quoted);
 	if (!s->quoted_l4 || !addr_equal(&s->quoted.src, &s->pkt.tuple.dst) || !conn_find(&inverted, &f) || f.dead)
 		return TRACK_INVALID(ICMP_ERROR);
-	if (!read_once(f.conn->timeout))
+	if (conn_expired(f.conn, f.id))
 		return TRACK_INVALID(ICMP_ERROR); /* it is over, and only waits for the sweep */
 	s->ct.conn = f.id;
 	s->ct.conn_seq = CTD_CTL_SEQ(f.ctl);

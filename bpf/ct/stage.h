@@ -64,7 +64,7 @@ static __always_inline int ct_commit(struct scratch *s, const struct ctd_action 
 		if (reason != CTD_DROP_CT_CLASH)
 			return reason;
 		/* Another CPU was first, or a dead connection had the tuple: look again. */
-		conn_wait();
+		conn_wait((u32)i);
 		__builtin_memset(&s->ct, 0, sizeof(s->ct));
 		reason = track(zone);
 		if (reason)

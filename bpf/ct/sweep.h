@@ -53,51 +53,39 @@ static __always_inline u32 scales_now(struct ctd_rt *rt)
 
 #define SCALES_FULL (CTD_SCALE_FULL << 16 | CTD_SCALE_FULL)
 
-static __always_inline u32 last_seen(const struct ctd_conn *conn)
-{
-	u32 last = read_once(conn->last_seen[0]), reply = read_once(conn->last_seen[1]);
-
-	return reply && (s32)(reply - last) > 0 ? reply : last;
-}
-
 /* When the connection expires: its later direction counts. */
 static __always_inline u32 conn_expires_at(const struct ctd_conn *conn, u32 scales)
 {
 	u64 scale = conn->orig.family == CTD_IPV6 ? scales >> 16 : scales & 0xffff;
+	u32 timeout = read_once(conn->timeout), last = last_seen(conn);
 
-	return last_seen(conn) + (u32)(read_once(conn->timeout) * scale / CTD_SCALE_FULL);
-}
-
-/* With its whole timeout. */
-static __always_inline u32 conn_expires(const struct ctd_conn *conn)
-{
-	return last_seen(conn) + read_once(conn->timeout);
+	return expires_is_set(conn, last) ? read_once(conn->expires) : last + (u32)(timeout * scale / CTD_SCALE_FULL);
 }
 
 /* A connection that may be due dies if it is. */
-static __always_inline int sweep_valid(struct ctd_conn *conn, u32 id, u32 ctl, u32 now, u32 scales)
+static __always_inline int sweep_valid(struct ctd_conn *conn, u32 id, u32 ctl, u32 due, u32 now, u32 scales)
 {
-	u32 due;
+	u32 expires;
 
 	if ((s32)(now - conn_expires_at(conn, scales)) >= 0) {
 		/* Credits what the fast path has seen meanwhile: that may be news. */
 		conn_drop_verdicts(id);
-		if ((s32)(now - conn_expires_at(conn, scales)) >= 0 &&
-		    conn_make_dead(conn, ctl, read_once(conn->timeout) ? CTD_END_TIMEOUT : CTD_END_REFUSED)) {
+		if ((s32)(now - conn_expires_at(conn, scales)) >= 0 && conn_make_dead(conn, ctl, conn_idle_end(conn))) {
 			check_set(id, now + 1);
 			return 1;
 		}
 	}
-	due = conn_expires(conn);
-	if ((s32)(now - due) < 0)
-		check_set(id, due);
+	expires = conn_expires(conn);
+	if ((s32)(now - expires) < 0)
+		check_move(id, due, expires);
 	return 0;
 }
 
-/* Dead, but a packet that was under way has come since: it died at `due` - 1. One that was deleted has no timeout. */
-static __always_inline int revived(const struct ctd_conn *conn, u32 due, u32 now, u32 scales)
+/* Dead of its age, but a packet that was under way has come since: it died at `due` - 1. */
+static __always_inline int revived(const struct ctd_conn *conn, u32 ctl, u32 due, u32 now, u32 scales)
 {
-	return (s32)(last_seen(conn) - (due - 1)) >= 0 && (s32)(now - conn_expires_at(conn, scales)) < 0;
+	return CTD_CTL_END(ctl) == CTD_END_TIMEOUT && (s32)(last_seen(conn) - (due - 1)) >= 0 &&
+	       (s32)(now - conn_expires_at(conn, scales)) < 0;
 }
 
 /* Looks at a connection by its id and due time. 1 if there was something to do: it died, went, or lives again. */
@@ -110,10 +98,10 @@ CTD_GLOBAL int sweep_look(u32 id, u32 due, u32 now, u32 scales)
 		return 0;
 	ctl = read_once(conn->ctl);
 	if (CTD_CTL_LIFE(ctl) == CTD_CONN_VALID)
-		return sweep_valid(conn, id, ctl, now, scales);
+		return sweep_valid(conn, id, ctl, due, now, scales);
 	if (CTD_CTL_LIFE(ctl) != CTD_CONN_DEAD || (s32)(now - due) < 0)
 		return 0;
-	if (revived(conn, due, now, scales)) {
+	if (revived(conn, ctl, due, now, scales)) {
 		u32 valid = CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_VALID);
 
 		if (atomic_cmpxchg(&conn->ctl, ctl, valid) == ctl)

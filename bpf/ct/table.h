@@ -2,7 +2,8 @@
 /*
  * The connection table: finding, confirming, killing. Rules of concurrency:
  *  - a tuple's insertion with BPF_NOEXIST is its only reservation; its value is a hint, the record's tuple decides;
- *  - ctl changes life and class by compare-and-swap only; whoever makes a record dead destroys it;
+ *  - ctl changes life and class by compare-and-swap only; nobody writes to a record after it is dead but who has moved
+ * it from dead to busy, and that one destroys it;
  *  - destroying may happen under readers: they compare ctl again after reading.
  */
 #ifndef CTD_CT_TABLE_H
@@ -97,11 +98,13 @@ static __always_inline int conn_find(const struct ctd_tuple *t, struct found *f)
 	if (!conn)
 		return 0;
 	f->ctl = read_once(conn->ctl);
+	mem_barrier();
 	life = CTD_CTL_LIFE(f->ctl);
 	if (life != CTD_CONN_VALID && life != CTD_CONN_DEAD)
 		return 0;
 	if (!tuple_equal(t, f->dir ? &conn->reply : &conn->orig))
 		return 0;
+	mem_barrier();
 	if (read_once(conn->ctl) != f->ctl)
 		return 0;
 	f->conn = conn;
@@ -156,15 +159,21 @@ static __always_inline void seen_late(struct ctd_conn *conn, u8 dir)
 	write_once(conn->last_seen[dir & 1], (s32)(now - latest) < 0 ? now : latest);
 }
 
-/* Takes the verdict of one direction out of the cache, credited. */
+/* Takes the verdict of one direction out of the cache, credited if it is this connection's. */
+static __always_inline void verdict_end(struct ctd_conn *conn, struct ctd_verdict_head *v,
+					const struct ctd_verdict_tail *tail, u8 dir)
+{
+	if (v->conn == conn->id && tail->conn_seq == CTD_CTL_SEQ(read_once(conn->ctl)) && verdict_credit(v, tail, conn))
+		seen_late(conn, dir);
+}
+
 static __always_inline void verdict_remove(struct ctd_conn *conn, const struct ctd_tuple *t, u8 dir)
 {
 	if (t->family == CTD_IPV6) {
 		struct ctd_verdict6 *v = map_lookup(&ct_cache6, t);
 
 		if (v) {
-			if (verdict_credit(&v->head, &v->tail, conn))
-				seen_late(conn, dir);
+			verdict_end(conn, &v->head, &v->tail, dir);
 			map_delete(&ct_cache6, t);
 		}
 	} else {
@@ -174,8 +183,7 @@ static __always_inline void verdict_remove(struct ctd_conn *conn, const struct c
 		tuple4_of(&k4, t);
 		v = map_lookup(&ct_cache4, &k4);
 		if (v) {
-			if (verdict_credit(&v->head, &v->tail, conn))
-				seen_late(conn, dir);
+			verdict_end(conn, &v->head, &v->tail, dir);
 			map_delete(&ct_cache4, &k4);
 		}
 	}
@@ -248,6 +256,16 @@ static __always_inline void check_set(u32 id, u32 due)
 		write_once(*check, due ? due : 1);
 }
 
+/* As check_set(), by the sweep, which has seen `seen`: a packet that has shortened the timeout meanwhile knows better.
+ */
+static __always_inline void check_move(u32 id, u32 seen, u32 due)
+{
+	u32 *check = map_lookup(&ct_check, &id);
+
+	if (check)
+		atomic_cmpxchg(check, seen, due ? due : 1);
+}
+
 /* No later than `due`: an earlier look finds out for itself. Mostly a read, for what shortens a timeout often. */
 static __always_inline void check_by(u32 id, u32 due)
 {
@@ -257,22 +275,52 @@ static __always_inline void check_by(u32 id, u32 due)
 		write_once(*check, due ? due : 1);
 }
 
-#define LOCK_SPINS 64
+/* The holder needs a microsecond; an interrupt meanwhile takes tens of them. This is some hundred. */
+#define LOCK_SPINS (1u << 14)
+
+struct lock_wait {
+	u32 id;
+	u32 locked;
+};
+
+static long lock_step(CTD_UNUSED u32 i, void *arg)
+{
+	struct lock_wait *wait = arg;
+	struct ctd_conn *conn = conn_get(wait->id);
+
+	if (!conn)
+		return 1;
+	cpu_relax();
+	wait->locked = !read_once(conn->lock) && atomic_cmpxchg(&conn->lock, 0, 1) == 0;
+	return wait->locked;
+}
+
+CTD_GLOBAL int conn_lock_wait(u32 id)
+{
+	struct lock_wait wait = {.id = id};
+
+	loop(LOCK_SPINS, lock_step, &wait);
+	return (int)wait.locked;
+}
 
 /* 1 if the record is locked now and still the one that `ctl`'s sequence names. */
 static __always_inline int conn_lock(struct ctd_conn *conn, u32 ctl)
 {
-	for (int i = 0; i < LOCK_SPINS; i++) {
-		if (atomic_cmpxchg(&conn->lock, 0, 1) == 0) {
-			u32 now = read_once(conn->ctl);
+	u32 now;
 
-			if (CTD_CTL_SEQ(now) == CTD_CTL_SEQ(ctl) && CTD_CTL_LIFE(now) != CTD_CONN_FREE)
-				return 1;
-			atomic_xchg(&conn->lock, 0);
-			return 0;
-		}
-	}
+	if (atomic_cmpxchg(&conn->lock, 0, 1) != 0 && !conn_lock_wait(conn->id))
+		return 0;
+	now = read_once(conn->ctl);
+	if (CTD_CTL_SEQ(now) == CTD_CTL_SEQ(ctl) && CTD_CTL_LIFE(now) != CTD_CONN_FREE)
+		return 1;
+	atomic_xchg(&conn->lock, 0);
 	return 0;
+}
+
+/* Publishes what was written to the record before. */
+static __always_inline void conn_release_ctl(struct ctd_conn *conn, u32 ctl)
+{
+	atomic_xchg(&conn->ctl, ctl);
 }
 
 static __always_inline void conn_unlock(struct ctd_conn *conn)
@@ -280,16 +328,37 @@ static __always_inline void conn_unlock(struct ctd_conn *conn)
 	atomic_xchg(&conn->lock, 0);
 }
 
-/* A dead record that could not be taken apart now: the sweep tries again. */
+static __always_inline u32 last_seen(const struct ctd_conn *conn)
+{
+	u32 last = read_once(conn->last_seen[0]), reply = read_once(conn->last_seen[1]);
+
+	return reply && (s32)(reply - last) > 0 ? reply : last;
+}
+
+/* Does a timeout that the operator set still hold? */
+static __always_inline int expires_is_set(const struct ctd_conn *conn, u32 last)
+{
+	return read_once(conn->expires) && read_once(conn->expires_seen) == last;
+}
+
+/* When the connection expires, in jiffies: its later direction counts. */
+static __always_inline u32 conn_expires(const struct ctd_conn *conn)
+{
+	u32 last = last_seen(conn);
+
+	return expires_is_set(conn, last) ? read_once(conn->expires) : last + read_once(conn->timeout);
+}
+
+/* A dead record that could not be taken apart now: the sweep tries again, and does not revive what is half gone. */
 static __always_inline void conn_linger(struct ctd_conn *conn, u32 id, u32 ctl)
 {
 	write_once(conn->timeout, 0);
+	write_once(conn->expires, 0);
 	check_set(id, (u32)now_jiffies() + 1);
-	mem_barrier();
-	write_once(conn->ctl, CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_DEAD));
+	conn_release_ctl(conn, CTD_CTL_WITH_LIFE(ctl, CTD_CONN_DEAD));
 }
 
-/* The record was CTD_CONN_DEAD and is ours: tuples, verdicts and the id go. 1 if they did. */
+/* The record was CTD_CONN_DEAD, is CTD_CONN_BUSY and ours: tuples, verdicts and the id go. 1 if they did. */
 CTD_GLOBAL int conn_destroy(u32 id)
 {
 	struct ctd_conn *conn = conn_get(id);
@@ -313,28 +382,34 @@ CTD_GLOBAL int conn_destroy(u32 id)
 	class_leave(CTD_CLASS_INDEX(CTD_CTL_CLASS(ctl), conn->orig.family), conn->source);
 	zone_leave(conn->orig.zone);
 	atomic_add(&rt->conns, -1);
-	count_ended(read_once(conn->end_reason));
-	if (read_once(conn->status) & CTD_STATUS_CONFIRMED)
+	if (read_once(conn->status) & CTD_STATUS_CONFIRMED) {
+		write_once(conn->end_reason, (u8)CTD_CTL_END(ctl));
+		count_ended(CTD_CTL_END(ctl));
 		event(id, CTD_EVENT_DESTROY);
+	}
 	check = map_lookup(&ct_check, &id);
 	if (check)
 		write_once(*check, 0);
-	mem_barrier();
-	write_once(conn->ctl, CTD_CTL(CTD_CTL_SEQ(ctl) + 1, 0, CTD_CONN_FREE));
+	conn_release_ctl(conn, CTD_CTL(CTD_CTL_SEQ(ctl) + 1, 0, CTD_CONN_FREE));
 	conn_unlock(conn);
 	id_free(id, conn);
+	return 1;
+}
+
+/* Sets bits of the status of the connection that `ctl` names; 0 if the record is another's by now. */
+static __always_inline int status_set(struct ctd_conn *conn, u32 ctl, u32 bits)
+{
+	if (!conn_lock(conn, ctl))
+		return 0;
+	atomic_or(&conn->status, bits);
+	conn_unlock(conn);
 	return 1;
 }
 
 /* Makes a connection dead if it is still as `ctl` says; 1 if it was this call that did. `why`: enum ctd_end_reason. */
 static __always_inline int conn_make_dead(struct ctd_conn *conn, u32 ctl, u8 why)
 {
-	u32 dead = CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_DEAD);
-
-	if (CTD_CTL_LIFE(ctl) != CTD_CONN_VALID || atomic_cmpxchg(&conn->ctl, ctl, dead) != ctl)
-		return 0;
-	write_once(conn->end_reason, why);
-	return 1;
+	return CTD_CTL_LIFE(ctl) == CTD_CONN_VALID && atomic_cmpxchg(&conn->ctl, ctl, CTD_CTL_DEAD(ctl, why)) == ctl;
 }
 
 /*
@@ -347,9 +422,26 @@ static __always_inline int conn_reap(struct ctd_conn *conn, u32 id)
 
 	if (CTD_CTL_LIFE(ctl) != CTD_CONN_DEAD)
 		return 0;
-	if (atomic_cmpxchg(&conn->ctl, ctl, CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_BUSY)) != ctl)
+	if (atomic_cmpxchg(&conn->ctl, ctl, CTD_CTL_WITH_LIFE(ctl, CTD_CONN_BUSY)) != ctl)
 		return 0;
 	return conn_destroy(id);
+}
+
+/* Has it been idle for longer than its timeout? What the fast path has seen meanwhile is credited first. */
+static __always_inline int conn_expired(struct ctd_conn *conn, u32 id)
+{
+	u32 now = (u32)now_jiffies();
+
+	if ((s32)(now - conn_expires(conn)) < 0)
+		return 0;
+	conn_drop_verdicts(id);
+	return (s32)(now - conn_expires(conn)) >= 0;
+}
+
+/* Why a connection ends that has been idle for so long. */
+static __always_inline u8 conn_idle_end(const struct ctd_conn *conn)
+{
+	return read_once(conn->timeout) ? CTD_END_TIMEOUT : CTD_END_REFUSED;
 }
 
 static __always_inline int conn_kill(struct ctd_conn *conn, u32 id, u32 ctl, u8 why)

@@ -42,10 +42,11 @@ static __always_inline int track_known(struct scratch *s, struct found *f)
 
 	if (result >= TRACK_INVALID_BASE || result == TRACK_REOPEN)
 		return result;
-	if (f->dir == CTD_DIR_REPLY && !(read_once(conn->status) & CTD_STATUS_SEEN_REPLY)) {
-		atomic_or(&conn->status, CTD_STATUS_SEEN_REPLY);
+	if (CTD_CTL_SEQ(read_once(conn->ctl)) != CTD_CTL_SEQ(f->ctl))
+		return TRACK_REOPEN; /* it went under us, and its record is another's by now */
+	if (f->dir == CTD_DIR_REPLY && !(read_once(conn->status) & CTD_STATUS_SEEN_REPLY) &&
+	    status_set(conn, f->ctl, CTD_STATUS_SEEN_REPLY))
 		conn_promote(conn, f->id, &f->ctl, CTD_CLASS_ANSWERED);
-	}
 	if (other_assured(s, conn))
 		conn_assure(conn, f->id, &f->ctl);
 	if (result == TRACK_QUIET)
@@ -83,6 +84,10 @@ static __always_inline int track_packet(struct scratch *s, struct found *f)
 		return track_miss(s);
 	if (f->dead) {
 		conn_reap(f->conn, f->id);
+		return track_miss(s);
+	}
+	if (conn_expired(f->conn, f->id)) { /* and the sweep has not been there yet */
+		conn_kill(f->conn, f->id, f->ctl, conn_idle_end(f->conn));
 		return track_miss(s);
 	}
 	before = event_before(f->conn);

@@ -22,10 +22,8 @@ static __always_inline int stream_due(const struct ctd_conn *conn)
 
 static __always_inline void conn_assure(struct ctd_conn *conn, u32 id, u32 *ctl)
 {
-	if (read_once(conn->status) & CTD_STATUS_ASSURED)
-		return;
-	atomic_or(&conn->status, CTD_STATUS_ASSURED);
-	conn_promote(conn, id, ctl, CTD_CLASS_ASSURED);
+	if (!(read_once(conn->status) & CTD_STATUS_ASSURED) && status_set(conn, *ctl, CTD_STATUS_ASSURED))
+		conn_promote(conn, id, ctl, CTD_CLASS_ASSURED);
 }
 
 /* What ct() needs of the packet beside what the parser has read, and track() has no access to. */
@@ -77,8 +75,11 @@ static __always_inline int other_update(struct found *f)
 			return dccp_update(f->id, f->ctl, f->dir);
 	}
 	if (f->dir == CTD_DIR_REPLY && read_once(conn->state) != CTD_OTHER_REPLIED) {
+		if (!conn_lock(conn, f->ctl))
+			return TRACK_BUSY;
 		write_once(conn->state, CTD_OTHER_REPLIED);
 		conn_set_timeout(conn, f->id, timeout_of(conn->timeout_policy, conn->orig.proto, CTD_OTHER_REPLIED));
+		conn_unlock(conn);
 	}
 	return TRACK_OK;
 }

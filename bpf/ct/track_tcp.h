@@ -468,10 +468,8 @@ static __always_inline int track_tcp(struct found *f)
 	struct ctd_conn *conn = f->conn;
 	int result = tcp_follow(f->id, f->ctl, f->dir);
 
-	if (result & TCP_TO_ASSURE) {
-		atomic_or(&conn->status, CTD_STATUS_ASSURED);
+	if (result & TCP_TO_ASSURE && status_set(conn, f->ctl, CTD_STATUS_ASSURED))
 		conn_promote(conn, f->id, &f->ctl, CTD_CLASS_ASSURED);
-	}
 	if (result & TCP_HAS_LEFT)
 		conn_drop_verdicts(f->id);
 	return result & 0xff;

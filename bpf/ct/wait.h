@@ -8,8 +8,11 @@
 
 #include "ct/table.h"
 
-/* The winner needs a few microseconds, an interrupt in between tens of them; this is about a millisecond. */
-#define WAIT_SPINS (1u << 18)
+/*
+ * The winner needs a few microseconds, an interrupt in between tens of them; this is about a millisecond. Each further
+ * round waits for a quarter of it, so that a packet cannot hold its CPU for long.
+ */
+#define WAIT_SPINS(round) ((1u << 18) >> 2 * (round))
 
 static long wait_step(CTD_UNUSED u32 i, void *arg)
 {
@@ -20,7 +23,7 @@ static long wait_step(CTD_UNUSED u32 i, void *arg)
 	return !conn || CTD_CTL_LIFE(read_once(conn->ctl)) != CTD_CONN_BUSY;
 }
 
-static __always_inline void wait_for(const struct ctd_tuple *t)
+static __always_inline void wait_for(const struct ctd_tuple *t, u32 spins)
 {
 	struct ctd_tuple_ref *ref = tuple_ref(t);
 	u32 id;
@@ -28,20 +31,21 @@ static __always_inline void wait_for(const struct ctd_tuple *t)
 	if (!ref)
 		return;
 	id = read_once(ref->conn);
-	loop(WAIT_SPINS, wait_step, &id);
+	loop(spins, wait_step, &id);
 }
 
 /* After CTD_DROP_CT_CLASH: both tuples, since the winner may have but the first of them yet. */
-CTD_GLOBAL int conn_wait(void)
+CTD_GLOBAL int conn_wait(u32 round)
 {
 	struct scratch *s = scratch_get();
 	struct ctd_tuple reply;
 
 	if (!s)
 		return 0;
-	wait_for(&s->ct.tuple);
+	round &= 3;
+	wait_for(&s->ct.tuple, WAIT_SPINS(round));
 	tuple_invert(&reply, &s->ct.tuple);
-	wait_for(&reply);
+	wait_for(&reply, WAIT_SPINS(round));
 	return 0;
 }
 

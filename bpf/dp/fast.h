@@ -37,9 +37,12 @@ static __always_inline int fast_credit(struct ctd_verdict_head *v, struct ctd_ve
 	ctl = read_once(conn->ctl);
 	if (CTD_CTL_SEQ(ctl) != tail->conn_seq || CTD_CTL_LIFE(ctl) != CTD_CONN_VALID)
 		return 0;
-	v->credited = credit_clock(now);
 	if (verdict_credit(v, tail, conn))
-		conn->last_seen[tail->dir & 1] = now;
+		seen_late(conn, tail->dir);
+	if ((s32)(now - conn_expires(conn)) >= 0)
+		return 0;
+	v->credited = credit_clock(now);
+	write_once(conn->last_seen[tail->dir & 1], now);
 	if (stream_due(conn))
 		conn_assure(conn, v->conn, &ctl);
 	return 1;
@@ -178,10 +181,10 @@ static __always_inline int fast_path(CTX *ctx, struct scratch *s, const struct c
 		return FAST_MISS;
 	if (f.guard.verdict & CTD_VERDICT_WINDOW && !fast_follow(ctx, s, &f, now))
 		return FAST_MISS;
-	atomic_add(&f.live->pending, CTD_PENDING(1, pkt->l3_len));
 	if ((u16)(credit_clock(now) - f.credited) >= (u16)(ctd_config.hz >> CTD_CREDIT_SHIFT) &&
 	    !fast_credit(f.live, f.tail, now))
 		return FAST_MISS;
+	atomic_add(&f.live->pending, CTD_PENDING(1, pkt->l3_len));
 	count(pkt->port, CTD_COUNT_FAST_HIT);
 	return fast_send(ctx, s, &to, &nh);
 }

@@ -59,9 +59,11 @@ static __always_inline void verdict_fill(struct ctd_verdict_head *v, struct ctd_
 }
 
 /* Is the verdict that is there already the one that we would write? */
-static __always_inline int verdict_current(const struct ctd_verdict_head *v, const struct scratch *s, u32 next_hop)
+static __always_inline int verdict_current(const struct ctd_verdict_head *v, const struct ctd_verdict_tail *tail,
+					   const struct scratch *s, u32 next_hop)
 {
-	return v->version == s->version && v->conn == s->ct.conn && v->next_hop == next_hop;
+	return v->version == s->version && v->conn == s->ct.conn && tail->conn_seq == s->ct.conn_seq &&
+	       v->next_hop == next_hop;
 }
 
 static __always_inline void verdict4_make(struct scratch *s, struct ctd_conn *conn, u32 next_hop)
@@ -72,9 +74,9 @@ static __always_inline void verdict4_make(struct scratch *s, struct ctd_conn *co
 	tuple4_of(&key, &s->ct.tuple);
 	v = map_lookup(&ct_cache4, &key);
 	if (v) {
-		if (verdict_current(&v->head, s, next_hop))
+		if (verdict_current(&v->head, &v->tail, s, next_hop))
 			return;
-		verdict_credit(&v->head, &v->tail, conn);
+		verdict_end(conn, &v->head, &v->tail, s->ct.dir);
 	}
 	verdict_fill(&fresh.head, &fresh.tail, s, conn, next_hop);
 	fresh.src = s->pkt.tuple.src.v4;
@@ -93,9 +95,9 @@ static __always_inline void verdict6_make(struct scratch *s, struct ctd_conn *co
 
 	v = map_lookup(&ct_cache6, &s->ct.tuple);
 	if (v) {
-		if (verdict_current(&v->head, s, next_hop))
+		if (verdict_current(&v->head, &v->tail, s, next_hop))
 			return;
-		verdict_credit(&v->head, &v->tail, conn);
+		verdict_end(conn, &v->head, &v->tail, s->ct.dir);
 	}
 	__builtin_memset(fresh, 0, sizeof(*fresh));
 	verdict_fill(&fresh->head, &fresh->tail, s, conn, next_hop);
@@ -109,13 +111,18 @@ static __always_inline void verdict6_make(struct scratch *s, struct ctd_conn *co
 }
 
 /*
- * A mark or label that was set meanwhile may want another verdict. Who sets it removes verdicts afterwards, so either
- * that removal or this look sees the other.
+ * A connection that ended or left its settled state, or a mark or label that was set meanwhile, may want another
+ * verdict. Who does that removes verdicts afterwards, so either that removal or this look sees the other.
  */
 static __always_inline int verdict_outdated(const struct scratch *s, const struct ctd_conn *conn)
 {
+	u32 ctl;
+
 	mem_barrier();
-	return read_once(conn->mark) != s->key.key.ct_mark ||
+	ctl = read_once(conn->ctl);
+	return CTD_CTL_LIFE(ctl) != CTD_CONN_VALID || CTD_CTL_SEQ(ctl) != s->ct.conn_seq ||
+	       (conn->orig.proto == IPPROTO_TCP && read_once(conn->state) != CTD_TCP_ESTABLISHED) ||
+	       read_once(conn->mark) != s->key.key.ct_mark ||
 	       __builtin_memcmp(conn->label, s->key.key.ct_label, sizeof(conn->label));
 }
 
@@ -138,7 +145,7 @@ static __always_inline void verdict_make(CTX *ctx, struct scratch *s, const stru
 	else
 		verdict6_make(s, conn, next_hop);
 	if (verdict_outdated(s, conn))
-		conn_drop_verdicts(s->ct.conn);
+		verdict_remove(conn, &s->ct.tuple, s->ct.dir);
 }
 
 #endif

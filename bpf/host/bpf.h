@@ -54,7 +54,20 @@
 
 /* Keep LLVM from folding a bound that the verifier has to see. */
 #define value_barrier(v) asm volatile("" : "+r"(v))
+/*
+ * x86 keeps the order of stores and of loads itself. Elsewhere: a fetching atomic, which the JIT emits with acquire and
+ * release (a load with acquire of its own takes Linux 6.15).
+ */
+#ifdef CTD_STRONG_ORDER
 #define mem_barrier() asm volatile("" ::: "memory")
+#else
+#define mem_barrier()                                        \
+	({                                                   \
+		u64 fence_ = 0;                              \
+		fence_ = __sync_fetch_and_or(&fence_, 1);    \
+		asm volatile("" : : "r"(fence_) : "memory"); \
+	})
+#endif
 /* In a loop that waits for another CPU. */
 #define cpu_relax() mem_barrier()
 

@@ -157,6 +157,13 @@ u64 native_flush(void)
 	return control_flush(&arg) ? 0 : arg.count;
 }
 
+u32 native_jiffies_left(const struct ctd_conn *conn)
+{
+	s32 left = (s32)(conn_expires(conn) - (u32)now_jiffies());
+
+	return left > 0 ? (u32)left : 0;
+}
+
 u64 native_credit(void)
 {
 	struct ctd_control arg = {};

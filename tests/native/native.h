@@ -115,6 +115,8 @@ u64 native_sweep_tick(void);
 u32 native_source_of(const struct ctd_tuple *tuple);
 /* The control programs: connections marked dead, verdicts credited. */
 u64 native_flush(void);
+/* Until the connection expires; 0 if it has. */
+u32 native_jiffies_left(const struct ctd_conn *conn);
 u64 native_credit(void);
 /* What userspace has put into `ct_order` and `ct_requests` is carried out. */
 void native_order(void);

@@ -126,7 +126,7 @@ class Chance {
  public:
   // What the table keeps itself.
   static void clear_own(ctd_conn& c) {
-    c.ctl = c.lock = c.id = c.master = c.master_seq = c.ring_pos = c.next_free = c.source = 0;
+    c.ctl = c.lock = c.id = c.master = c.master_seq = c.expires = c.expires_seen = c.source = 0;
     c.end_reason = 0;
     c.status &= ~static_cast<u32>(CTD_STATUS_CONFIRMED);
   }

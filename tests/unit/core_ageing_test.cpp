@@ -86,6 +86,28 @@ TEST(Ageing, APacketForADeadConnectionOpensANewOne) {
   EXPECT_EQ(w.broken(), "");
 }
 
+// A sweep that lags behind must not give an idle connection its mapping back.
+TEST(Ageing, AnIdleConnectionThatTheSweepHasNotSeenIsOver) {
+  World w;
+  w.from(kLan, udp(40000));
+  w.advance(121);
+  EXPECT_EQ(w.from(kWan, udp_reply(40000)).where, "stack") << "as what nobody inside has asked for";
+  EXPECT_EQ(w.ended(CTD_END_TIMEOUT), 1u);
+  EXPECT_EQ(w.from(kLan, udp(40000)).where, "wan via 10.0.2.2");
+  EXPECT_EQ(w.broken(), "");
+}
+
+TEST(Ageing, AnErrorAboutAnIdleConnectionIsInvalid) {
+  World w;
+  const Out out = w.from(kLan, udp(40000));
+  const Packet error = icmp_error(out.packet, {.from = "10.0.2.2", .code = 3});
+  w.advance(119);
+  EXPECT_EQ(w.from(kWan, error).where, "lan via 10.1.0.2");
+  w.advance(2);
+  EXPECT_THAT(w.from(kWan, error).where, testing::StartsWith("drop"));
+  EXPECT_EQ(w.ended(CTD_END_TIMEOUT), 0u) << "it ends nothing either";
+}
+
 TEST(Ageing, FlushKillsAll) {
   World w;
   for (unsigned i = 0; i < 20; i++) w.from(kLan, udp(40000 + i));
@@ -116,6 +138,18 @@ TEST(Quota, AFloodLivesAndDiesInTheFirstRing) {
   EXPECT_EQ(w.broken(), "");
   EXPECT_EQ(w.from(kWan, udp_reply(1024)).where, "lan via 10.1.0.2") << "the answered one is still there";
   EXPECT_EQ(w.from(kLan, frame().ipv4().tcp({.sport = 2000, .flags = kAck}).build()).where, "wan via 10.0.2.2");
+}
+
+// Dead connections count until they are destroyed: who needs their places need not wait for the sweep.
+TEST(Quota, DeadConnectionsMakeRoomAtOnce) {
+  World w({.native = {.conn_capacity = 64, .unanswered_quota = 32}});
+  for (unsigned i = 0; i < 32; i++) w.from(kLan, udp(40000 + i));
+  EXPECT_EQ(native_flush(), 32u);
+  for (unsigned i = 0; i < 32; i++) EXPECT_EQ(w.from(kLan, udp(50000 + i)).where, "wan via 10.0.2.2") << i;
+  EXPECT_EQ(w.connections().size(), 32u);
+  EXPECT_EQ(w.ended(CTD_END_FLUSHED), 32u);
+  EXPECT_EQ(w.counter(CTD_COUNT_CT_EVICTED), 0u);
+  EXPECT_EQ(w.broken(), "");
 }
 
 TEST(Quota, TheOldestMakesRoom) {
@@ -214,6 +248,28 @@ INSTANTIATE_TEST_SUITE_P(Create, Faults,
                          [](const auto& row) { return fmt::format("{}_{}", row.param.map, row.param.error); });
 
 // A tuple that could not be deleted must not stay for ever.
+// A packet that found a connection alive may still write to its record when it is free already: the free list must not
+// care.
+TEST(Ids, ALateWriterDoesNoHarm) {
+  World w({.native = {.conn_capacity = 256, .unanswered_quota = 256}});
+  for (unsigned i = 0; i < 256; i++) w.from(kLan, udp(40000 + i));
+  native_flush();
+  w.sweep();
+  ASSERT_EQ(w.connections().size(), 0u);
+  for (u32 id = 1; id <= w.rt().high_water; id++) {
+    ctd_conn& conn = *w.conn(id);
+    conn.status |= CTD_STATUS_SEEN_REPLY | CTD_STATUS_ASSURED;
+    conn.timeout = 30000;
+    conn.state = CTD_OTHER_REPLIED;
+    conn.last_seen[0] = conn.last_seen[1] = static_cast<u32>(native_jiffies());
+    conn.count[1] = {.packets = 1, .bytes = 42};
+  }
+  EXPECT_EQ(w.broken(), "");
+  for (unsigned i = 0; i < 200; i++) EXPECT_EQ(w.from(kLan, udp(50000 + i)).where, "wan via 10.0.2.2") << i;
+  EXPECT_EQ(w.connections().size(), 200u);
+  EXPECT_EQ(w.broken(), "");
+}
+
 TEST(Faults, ADeletionThatFailsIsMadeUpFor) {
   World w;
   w.from(kLan, udp(40000));

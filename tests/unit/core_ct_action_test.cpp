@@ -310,6 +310,15 @@ TEST_F(CtAction, PolicyIsTheActionsElseTheZonesElseTheDefault) {
   EXPECT_EQ(timeout({.flags = kCommit, .zone = 6}), 120u);
 }
 
+// The zone lets a stream be picked up, the action's policy does not.
+TEST_F(CtAction, TheActionsPolicySaysWhetherAStreamIsPickedUp) {
+  w.policies.find(2)->flags = CTD_CTP_NO_PICKUP;
+  flow(kLan, {act_ct({.flags = kCommit, .timeout_policy = 2}), act_output(kWan)});
+  EXPECT_EQ(w.from(kLan, frame().ipv4().tcp({.flags = kAck}).build()).where, "drop ct_invalid");
+  EXPECT_EQ(w.from(kLan, frame().ipv4().tcp({.flags = kSyn}).build()).where, "wan");
+  EXPECT_EQ(w.only().state, CTD_TCP_SYN_SENT);
+}
+
 TEST_F(CtAction, WhatAPolicyDoesNotSayIsTheDefaults) {
   w.policies.find(2)->timeout_s[CTD_TIMEOUT_UDP] = 20;
   w.policies.find(0)->timeout_s[u32{CTD_TIMEOUT_UDP} + CTD_OTHER_REPLIED] = 77;

@@ -105,7 +105,7 @@ TEST_F(Events, TheCopyIsTheRecordAsItWasThen) {
 TEST_F(Events, TheEndSaysWhy) {
   client(kSyn, 1000);
   client(kRst, 1001);
-  EXPECT_THAT(client(kSyn, 9000), ElementsAre("destroy reopened", "new"));
+  EXPECT_THAT(client(kSyn, 9000), ElementsAre("destroy refused", "new"));
 }
 
 TEST_F(Events, OnlyWhatIsAskedFor) {

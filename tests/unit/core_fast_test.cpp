@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <bit>
 #include <cstring>
+#include <map>
 #include <random>
 
 #include "core_world.hpp"
@@ -132,6 +134,35 @@ TEST(Fast, AClosingConnectionLosesBothVerdicts) {
   t.server();
   EXPECT_EQ(t.hits(), 0u);
   EXPECT_EQ(t.w.only().state, CTD_TCP_CLOSE_WAIT);
+}
+
+// A verdict that was stored when its connection was gone already, under a record that has the same id again.
+TEST(Fast, AVerdictOfAnEarlierLifeIsReplaced) {
+  Talk t;
+  t.settle();
+  const u32 id = t.w.only().id;
+  std::map<std::array<u8, sizeof(ctd_tuple4)>, ctd_verdict4> old;
+  t.w.cache4.each([&](const ctd_tuple4& key, const ctd_verdict4& v) {
+    old[std::bit_cast<std::array<u8, sizeof(ctd_tuple4)>>(key)] = v;
+  });
+  ASSERT_EQ(old.size(), 2u);
+  native_flush();
+  t.w.sweep();
+  EXPECT_EQ(t.verdicts(), 0u);
+  for (auto& [key, v] : old) {
+    v.head.pending = CTD_PENDING(7, 700);
+    t.w.cache4.set(std::bit_cast<ctd_tuple4>(key), v);
+  }
+  t.w.advance(2);  // beyond the second after which a verdict asks whether its connection lives
+  t.settle();
+  ASSERT_EQ(t.w.only().id, id);
+  native_credit();
+  EXPECT_EQ(t.w.only().count[0].packets, 6u) << "what the old one had is not the new one's";
+  t.w.cache4.each(
+      [&](const ctd_tuple4&, const ctd_verdict4& v) { EXPECT_EQ(v.tail.conn_seq, CTD_CTL_SEQ(t.w.only().ctl)); });
+  t.client();
+  t.server();
+  EXPECT_EQ(t.hits(), 2u);
 }
 
 TEST(Fast, AnotherVersionVoidsAll) {

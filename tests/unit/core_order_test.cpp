@@ -126,6 +126,33 @@ TEST_F(OrderTest, ATimeoutIsFromNow) {
   EXPECT_EQ(world->connections().size(), 0u);
 }
 
+TEST_F(OrderTest, APacketBringsTheStatesTimeoutBack) {
+  udp();
+  ctd_conn& conn = *world->conn(world->only().id);
+  for (const u32 seconds : {5u, 500u}) {
+    world->advance(10);
+    about(0, conn);
+    order->update = CTD_UPDATE_TIMEOUT;
+    order->timeout = seconds * kHz;
+    run(CTD_ORDER_UPDATE, 1);
+    EXPECT_EQ(native_jiffies_left(&conn), seconds * kHz);
+    world->advance(1);
+    udp();
+    EXPECT_EQ(native_jiffies_left(&conn), 120 * kHz);
+  }
+}
+
+TEST_F(OrderTest, NoTimeoutIsAnEnd) {
+  udp();
+  about(0, *world->conn(world->only().id));
+  order->update = CTD_UPDATE_TIMEOUT;
+  order->timeout = 0;
+  run(CTD_ORDER_UPDATE, 1);
+  world->sweep();
+  EXPECT_EQ(world->connections().size(), 0u);
+  EXPECT_EQ(world->ended(CTD_END_TIMEOUT), 1u);
+}
+
 TEST_F(OrderTest, ALockedRecordIsToldAndNotTouched) {
   udp();
   ctd_conn& conn = *world->conn(world->only().id);

@@ -169,11 +169,11 @@ class Observed : public World {
 };
 
 // Which of the connections that were alive before are not the same any more, byte by byte. (Dead ones may go whenever
-// somebody looks at them, and so may those that a RST has refused: their timeout is zero.)
+// somebody looks at them, and so may those that have no time left.)
 std::string changed(const std::vector<ctd_conn>& before, const Observed& w) {
   std::string ids;
   for (std::size_t i = 0; i < before.size(); i++) {
-    const bool valid = CTD_CTL_LIFE(before[i].ctl) == CTD_CONN_VALID && before[i].timeout != 0;
+    const bool valid = CTD_CTL_LIFE(before[i].ctl) == CTD_CONN_VALID && native_jiffies_left(&before[i]) != 0;
     if (valid && std::memcmp(&before[i], w.conn(static_cast<u32>(i + 1)), sizeof(ctd_conn)) != 0)
       ids += " " + std::to_string(i + 1);
   }

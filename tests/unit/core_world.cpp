@@ -425,9 +425,9 @@ std::string World::broken() const {
     for (u32 i = 0; i < cache->count && take(id); i++) id = conn(id)->next_free;
   }
   // Chains on the shared stack: the first of each holds the next chain and the count.
-  for (u32 first = static_cast<u32>(rt().free_head); first && bad.empty(); first = conn(first)->ring_pos) {
+  for (u32 first = static_cast<u32>(rt().free_head); first && bad.empty(); first = conn(first)->next_chain) {
     u32 id = first;
-    for (u32 i = 0; i < conn(first)->timeout && take(id); i++) id = conn(id)->next_free;
+    for (u32 i = 0; i < conn(first)->master && take(id); i++) id = conn(id)->next_free;
   }
   if (bad.empty() && used.size() + free_ids.size() != high)
     say(fmt::format("{} used and {} free of {} ids", used.size(), free_ids.size(), high));

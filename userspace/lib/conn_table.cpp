@@ -66,6 +66,10 @@ uint32_t jiffies_left(const ctd_conn& conn, uint64_t now) {
   uint64_t idle = now > conn.start ? now - conn.start : 0;
   for (const uint32_t seen : conn.last_seen)
     if (seen != 0) idle = std::min<uint64_t>(idle, jiffies_since(static_cast<uint32_t>(now), seen));
+  if (conn.expires && conn.expires_seen == static_cast<uint32_t>(now - idle)) {
+    const auto left = static_cast<int32_t>(conn.expires - static_cast<uint32_t>(now));
+    return left > 0 ? static_cast<uint32_t>(left) : 0;
+  }
   return conn.timeout > idle ? static_cast<uint32_t>(conn.timeout - idle) : 0;
 }
 

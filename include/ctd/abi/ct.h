@@ -56,7 +56,11 @@ struct ctd_tuple_ref {
 };
 CTD_ASSERT_SIZE(struct ctd_tuple_ref, 16);
 
-/* The control word of a record: state in bits 0..3, class in bits 4..7, sequence in bits 8..31. */
+/*
+ * The control word of a record: life in bits 0..1, class in bits 2..3, why it ended in bits 4..7 (of a dead one),
+ * sequence in bits 8..31. One word, so that a compare-and-swap says all: nobody may write to a record that is dead, for
+ * whoever meets it may take it apart and use it again.
+ */
 enum ctd_conn_life {
 	CTD_CONN_FREE = 0,
 	CTD_CONN_BUSY = 1,  /* being filled; its tuples are not valid yet */
@@ -69,10 +73,14 @@ enum ctd_conn_class {
 	CTD_CLASS_ASSURED = 2,
 	CTD_CLASS_COUNT = 3,
 };
-#define CTD_CTL_LIFE(ctl) ((ctl) & 0xfu)
-#define CTD_CTL_CLASS(ctl) (((ctl) >> 4) & 0xfu)
+#define CTD_CTL_LIFE(ctl) ((ctl) & 0x3u)
+#define CTD_CTL_CLASS(ctl) (((ctl) >> 2) & 0x3u)
+#define CTD_CTL_END(ctl) (((ctl) >> 4) & 0xfu) /* enum ctd_end_reason */
 #define CTD_CTL_SEQ(ctl) ((ctl) >> 8)
-#define CTD_CTL(seq, cls, life) (((u32)(seq) << 8) | ((u32)(cls) << 4) | (u32)(life))
+#define CTD_CTL(seq, cls, life) (((u32)(seq) << 8) | ((u32)(cls) << 2) | (u32)(life))
+#define CTD_CTL_DEAD(ctl, end) (((ctl) & ~0xffu) | ((u32)(end) << 4) | (CTD_CTL_CLASS(ctl) << 2) | (u32)CTD_CONN_DEAD)
+/* The same with another life. */
+#define CTD_CTL_WITH_LIFE(ctl, life) (((ctl) & ~0x3u) | (u32)(life))
 
 /* Status bits; the names are those of the kernel's enum ip_conntrack_status. */
 #define CTD_STATUS(X)                       \
@@ -235,6 +243,7 @@ enum ctd_end_reason {
 #undef X
 	CTD_END_COUNT,
 };
+CTD_ASSERT(CTD_END_COUNT <= 16); /* bits of CTD_CTL_END() */
 
 /* Why a packet was found invalid: it goes on with `inv`, and has changed nothing. */
 #define CTD_INVALID_REASONS(X)                                                                 \
@@ -337,7 +346,7 @@ struct ctd_conn {
 	u32 ctl;                       /* CTD_CTL(); the sequence changes with every reuse */
 	u32 lock;                      /* 0 free, else taken: compare-and-swap, bounded spins */
 	u32 status;                    /* enum ctd_status */
-	u32 timeout;                   /* jiffies after the last packet */
+	u32 timeout;                   /* jiffies after the last packet; but see `expires` */
 	u32 last_seen[2];              /* jiffies (low word) by direction; 0 if never */
 	u32 id;                        /* its own index */
 	u8 state;                      /* enum ctd_tcp_state or ctd_other_state, by orig.proto */
@@ -354,8 +363,18 @@ struct ctd_conn {
 	u8 label[16];
 	u32 master; /* connection id of the expecting connection, CTD_CONN_NONE if none */
 	u32 master_seq;
-	u32 ring_pos;  /* while free: next chain of the free list */
-	u32 next_free; /* while free: next id of the chain */
+	/*
+	 * While free: the next chain of the free list, and the next id of the chain. Else: a timeout that the operator
+	 * set, which holds until the next packet, that is, while the later last_seen is `expires_seen`.
+	 */
+	union {
+		u32 next_chain;
+		u32 expires; /* jiffies (low word); 0: none */
+	};
+	union {
+		u32 next_free;
+		u32 expires_seen;
+	};
 
 	/* One cache line with all else that a TCP segment touches. */
 	union {
