@@ -95,6 +95,8 @@ struct dccp_packet {
 	u8 pad[6];
 };
 
+#define MASK_HINTS 64
+
 struct scratch {
 	struct packet pkt;
 	struct ctd_packet_ct ct;     /* the packet's connection */
@@ -134,6 +136,9 @@ struct scratch {
 
 	union ctd_key_words key;
 	u8 buffer[640]; /* one stage's at a time */
+
+	/* What stays from packet to packet: see flow_lookup(). */
+	u8 mask_hints[MASK_HINTS];
 };
 
 /* Free connection ids of one CPU: a chain through ctd_conn.next_free. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Flow look-up: the masks of the published list in order; of each, only the words it touches are hashed. Cost depends
- * on the number of masks met, never on the number of flows.
+ * on the number of masks met, never on the number of flows. Flows do not overlap, so the mask that matched last for
+ * packets at this point of their way is tried first.
  *
  * Reads of the scratch record: key. Writes: actions, action_at, flow*, guard.
  */
@@ -86,15 +87,34 @@ CTD_GLOBAL u32 lookup_mask(u32 mask_id)
 	return slot;
 }
 
+/*
+ * The place of the hint for the packet as it is now: 1 + the mask that matched last, 0 if none has yet. A mask that is
+ * gone by now has no flows, and is only tried in vain.
+ */
+static __always_inline u8 *mask_hint(struct scratch *s)
+{
+	const struct ctd_flow_key *key = &s->key.key;
+
+	return &s->mask_hints[(key->recirc_id * 7 + key->in_port + key->ct_state) % MASK_HINTS];
+}
+
 /* The slot of the matching flow, 0 on a miss. */
 static __always_inline u32 flow_lookup(struct scratch *s)
 {
 	struct ctd_mask_list *list;
 	struct ctd_rt *rt = rt_get();
-	u32 which, slot;
+	u32 which, slot, tried;
+	u8 *hint;
 
 	if (!rt)
 		return 0;
+	hint = mask_hint(s);
+	tried = read_once(*hint);
+	slot = tried ? lookup_mask(tried - 1) : 0;
+	if (slot) {
+		s->action_at = 0;
+		return slot;
+	}
 	which = read_once(rt->mask_list) & 1;
 	list = map_lookup(&flow_mask_list, &which);
 	if (!list)
@@ -102,8 +122,11 @@ static __always_inline u32 flow_lookup(struct scratch *s)
 	for (u32 i = 0; i < CTD_MAX_MASKS; i++) {
 		if (i >= list->count)
 			break;
+		if (list->id[i] + 1u == tried)
+			continue;
 		slot = lookup_mask(list->id[i]);
 		if (slot) {
+			write_once(*hint, (u8)(list->id[i] + 1));
 			s->action_at = 0;
 			return slot;
 		}
