@@ -15,6 +15,7 @@
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
 #pragma GCC diagnostic ignored "-Wshadow"
 #include "ct/control.h"
+#include "ct/expect_control.h"
 #include "ct/order.h"
 #include "ct/sweep.h"
 #include "dp/stages.h"
@@ -155,6 +156,11 @@ u64 native_flush(void)
 	struct ctd_control arg = {};
 
 	return control_flush(&arg) ? 0 : arg.count;
+}
+
+int native_expect(enum native_expect_order what, struct ctd_expect_order *order)
+{
+	return what == NATIVE_EXPECT_ADD ? control_expect_add(order) : control_expect_remove(order);
 }
 
 u64 native_credit(void)
