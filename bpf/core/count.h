@@ -62,6 +62,17 @@ static __always_inline void count_invalid(u32 why)
 		stats->invalid[why & (CTD_INVALID_MAX - 1)]++;
 }
 
+/* What became of an expectation. Atomic: control programs, which can be preempted, count here as well. */
+static __always_inline void count_expect(enum ctd_expect_counter what)
+{
+	struct ctd_ct_stats *stats;
+	u32 zero = 0;
+
+	stats = map_lookup(&ct_stats, &zero);
+	if (stats)
+		atomic_add(&stats->expects[what], 1);
+}
+
 static __always_inline int drop(u32 port, u32 reason)
 {
 	struct ctd_port_stats *stats = stats_of(port);

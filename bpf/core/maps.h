@@ -11,6 +11,7 @@
 #include <ctd/abi/ct.h>
 #include <ctd/abi/drop.h>
 #include <ctd/abi/event.h>
+#include <ctd/abi/expect.h>
 #include <ctd/abi/flow.h>
 #include <ctd/abi/meta.h>
 #include <ctd/abi/port.h>
@@ -66,6 +67,9 @@ CTD_MAP(ct_order, ARRAY, u32, struct ctd_order, 1, BPF_F_MMAPABLE);
 CTD_MAP(ct_requests, ARRAY, u32, struct ctd_request, CTD_MAX_REQUESTS, BPF_F_MMAPABLE);
 /* This CPU's free connection ids. BPF only. */
 CTD_MAP(ct_free, PERCPU_ARRAY, u32, struct free_cache, 1, 0);
+
+/* Expected connections by their tuple. Written by BPF only. */
+CTD_MAP(ct_expects, HASH, struct ctd_tuple, struct ctd_expect, CTD_MAX_EXPECTS, 0);
 
 /* struct ctd_event, while ctd_rt.event_mask asks for them. Written by BPF, read by the daemon. */
 CTD_RING(ct_events, CTD_EVENT_RING_BYTES);

@@ -9,6 +9,7 @@
 
 #include "ct/classes.h"
 #include "ct/commit.h"
+#include "ct/expect.h"
 #include "ct/timeout.h"
 #include "ct/track_other.h"
 #include "ct/track_tcp.h"
@@ -17,7 +18,6 @@
 /* The record of the packet in the scratch record, not yet published. */
 static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, struct scratch *s)
 {
-	struct commit_fields fields;
 	u64 now = now_jiffies();
 	u32 seq = (CTD_CTL_SEQ(conn->ctl) + 1) & 0xffffff;
 
@@ -40,8 +40,6 @@ static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, struct scra
 	conn->mark = 0;
 	conn->helper = 0;
 	__builtin_memset(conn->label, 0, sizeof(conn->label));
-	commit_fields(&fields, conn, &s->commit);
-	commit_write(&fields, conn);
 	conn->event_mask = (u16)s->commit.event_mask;
 	conn->master = CTD_CONN_NONE;
 	conn->master_seq = 0;
@@ -53,6 +51,21 @@ static __always_inline void conn_fill(struct ctd_conn *conn, u32 id, struct scra
 	conn->end_reason = CTD_END_NONE;
 }
 
+/*
+ * What the record inherits of its master, if it is expected; then the action's mark, label and helper, which win.
+ * Answers a drop reason.
+ */
+static __always_inline int conn_inherit(struct ctd_conn *conn, u32 id, struct scratch *s)
+{
+	struct commit_fields fields;
+
+	if (s->ct.state & CTD_CS_REL && !expect_inherit(id))
+		return CTD_DROP_CT_CLASH;
+	commit_fields(&fields, conn, &s->commit);
+	commit_write(&fields, conn);
+	return CTD_DROP_NONE;
+}
+
 static __always_inline int reserve(u32 id, u32 dir)
 {
 	long error = tuple_insert(id, dir);
@@ -62,9 +75,11 @@ static __always_inline int reserve(u32 id, u32 dir)
 	return error == -E_EXIST ? CTD_DROP_CT_CLASH : CTD_DROP_CT_FULL;
 }
 
-static __always_inline int reserve_mapping(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port)
+/* expected: what the expectation says, which comes before the action's mapping; NULL if it says nothing. */
+static __always_inline int reserve_mapping(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port,
+					   const struct ctd_nat_args *expected)
 {
-	struct ctd_nat_args *args = map_lookup(&ct_nat_args, &nat_id);
+	const struct ctd_nat_args *args = expected ? expected : map_lookup(&ct_nat_args, &nat_id);
 
 	if (!args)
 		return CTD_DROP_NAT_EXHAUSTED;
@@ -84,13 +99,15 @@ static __always_inline int reserve_mapping(struct ctd_conn *conn, u32 id, u32 na
 }
 
 /* Reserves both tuples, in the order that the head of this file explains. Answers a drop reason. */
-static __always_inline int reserve_both(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port)
+static __always_inline int reserve_both(struct ctd_conn *conn, u32 id, u32 nat_id, u32 out_port,
+					const struct ctd_nat_args *expected)
 {
 	int orig_first = tuple_before(&conn->orig, &conn->reply);
 	int reason = orig_first ? reserve(id, CTD_DIR_ORIG) : CTD_DROP_NONE;
 
 	if (!reason)
-		reason = nat_id ? reserve_mapping(conn, id, nat_id, out_port) : reserve(id, CTD_DIR_REPLY);
+		reason = nat_id || expected ? reserve_mapping(conn, id, nat_id, out_port, expected)
+					    : reserve(id, CTD_DIR_REPLY);
 	if (!reason && !orig_first)
 		reason = reserve(id, CTD_DIR_ORIG);
 	return reason;
@@ -119,7 +136,8 @@ static __always_inline void conn_publish(struct ctd_rt *rt, struct ctd_conn *con
 	conn->status |= CTD_STATUS_CONFIRMED | nat_status(conn);
 	atomic_add(&rt->conns, 1);
 	check_set(id, (u32)now_jiffies() + conn->timeout);
-	event(id, CTD_EVENT_NEW); /* before anybody can change it */
+	/* Before anybody can change it. */
+	event(id, conn->status & CTD_STATUS_EXPECTED ? CTD_EVENT_RELATED : CTD_EVENT_NEW);
 	conn_release_ctl(conn, CTD_CTL(seq, CTD_CLASS_UNANSWERED, CTD_CONN_VALID));
 	class_stand(CTD_CLASS_INDEX(CTD_CLASS_UNANSWERED, conn->orig.family), id, seq);
 }
@@ -186,7 +204,11 @@ CTD_GLOBAL int conn_create(void)
 	conn_fill(conn, id, s);
 	if (conn->orig.proto == IPPROTO_TCP)
 		tcp_begin(id);
-	reason = reserve_both(conn, id, s->commit.nat_id, s->key.key.out_port);
+	reason = conn_inherit(conn, id, s);
+	if (!reason)
+		reason = reserve_both(conn, id, s->commit.nat_id, s->key.key.out_port, expect_nat(s, conn));
+	if (!reason && conn->status & CTD_STATUS_EXPECTED && !expect_use())
+		reason = CTD_DROP_CT_CLASH;
 	if (reason) {
 		conn_discard(rt, conn, id);
 		return reason;

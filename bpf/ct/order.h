@@ -124,7 +124,7 @@ CTD_GLOBAL int order_insert(u32 index)
 		return CTD_REQUEST_FULL;
 	}
 	conn_fill_from(conn, id, &request->conn);
-	reason = reserve_both(conn, id, 0, 0);
+	reason = reserve_both(conn, id, 0, 0, NULL);
 	if (reason) {
 		conn_discard(rt, conn, id);
 		return reason == CTD_DROP_CT_CLASH ? CTD_REQUEST_EXISTS : CTD_REQUEST_FULL;

@@ -34,7 +34,7 @@ static __always_inline int ct_force(struct scratch *s)
 {
 	u16 zone = s->ct.zone;
 
-	if (!s->ct.conn || s->ct.dir != CTD_DIR_REPLY || s->ct.state & CTD_CS_REL)
+	if (!s->ct.conn || s->ct.dir != CTD_DIR_REPLY || s->pkt.flags & PACKET_ICMP_ERROR)
 		return CTD_DROP_NONE;
 	conn_force_end(s->ct.conn, s->ct.conn_seq);
 	__builtin_memset(&s->ct, 0, sizeof(s->ct));
@@ -45,6 +45,7 @@ static __always_inline int ct_force(struct scratch *s)
 static __always_inline int ct_commit(struct scratch *s, const struct ctd_action *action)
 {
 	u16 zone = s->ct.zone;
+	u8 related;
 
 	s->commit = action->ct;
 	if (action->flags & CTD_CTF_FORCE) {
@@ -53,6 +54,7 @@ static __always_inline int ct_commit(struct scratch *s, const struct ctd_action 
 		if (reason)
 			return reason;
 	}
+	related = s->ct.state & CTD_CS_REL;
 	for (int i = 0; i < CLASH_RETRIES; i++) {
 		int reason;
 
@@ -72,6 +74,8 @@ static __always_inline int ct_commit(struct scratch *s, const struct ctd_action 
 		/* Not what the flow committed any more: the rest of its actions would send it untranslated. */
 		if (s->ct.state & CTD_CS_INV)
 			return CTD_DROP_CT_INVALID;
+		if (related & ~s->ct.state)
+			return CTD_DROP_CT_CLASH; /* another one was what is expected */
 	}
 	return s->ct.conn ? CTD_DROP_NONE : CTD_DROP_CT_CLASH;
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Ageing: a timer looks at the dense array of due times, a part of it each tick, all of it each second. What is due and
- * really idle dies, and goes a tick later; until then a packet that was under way can still revive it.
+ * really idle dies, and goes a tick later; until then a packet that was under way can still revive it. Expectations
+ * are looked at once a round.
  */
 #ifndef CTD_CT_SWEEP_H
 #define CTD_CT_SWEEP_H
 
 #include "ct/classes.h"
+#include "ct/expect_sweep.h"
 
 #define SWEEP_TICK_NS (10 * 1000 * 1000ull)
 #define SWEEP_BUSY_TICK_NS (250 * 1000ull) /* after a tick that had more to do than it may */
@@ -152,6 +154,7 @@ static __always_inline u64 sweep_tick(void)
 	if (sweep.at < 1 || sweep.at > high) {
 		sweep.at = 1;
 		rt->sweeps++;
+		expect_sweep();
 	}
 	share = high / SWEEP_ROUND_TICKS + 1;
 	left = high >= sweep.at ? high - sweep.at + 1 : 0;

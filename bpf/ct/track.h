@@ -7,6 +7,7 @@
 #ifndef CTD_CT_TRACK_H
 #define CTD_CT_TRACK_H
 
+#include "ct/expect.h"
 #include "ct/related.h"
 #include "ct/track_other.h"
 #include "ct/track_tcp.h"
@@ -35,6 +36,18 @@ static __always_inline u8 conn_settled(const struct ctd_conn *conn, const struct
 	return conn->orig.proto == IPPROTO_UDP || conn->orig.proto == IPPROTO_UDPLITE;
 }
 
+/* As in Open vSwitch: all packets of an expected connection are related, and before the reply they are nothing else. */
+static __always_inline u8 known_state(u32 status, u8 dir)
+{
+	u8 related = status & CTD_STATUS_EXPECTED ? CTD_CS_REL : 0;
+
+	if (dir == CTD_DIR_REPLY)
+		return CTD_CS_TRK | CTD_CS_EST | CTD_CS_RPL | related;
+	if (status & CTD_STATUS_SEEN_REPLY)
+		return CTD_CS_TRK | CTD_CS_EST | related;
+	return CTD_CS_TRK | (related ? related : CTD_CS_NEW);
+}
+
 static __always_inline int track_known(struct scratch *s, struct found *f)
 {
 	struct ctd_conn *conn = f->conn;
@@ -54,11 +67,7 @@ static __always_inline int track_known(struct scratch *s, struct found *f)
 	else if (result != TRACK_PASSED)
 		conn_refresh(conn, f->dir, s->pkt.l3_len);
 
-	s->ct.state = CTD_CS_TRK;
-	if (f->dir == CTD_DIR_REPLY)
-		s->ct.state |= CTD_CS_EST | CTD_CS_RPL;
-	else
-		s->ct.state |= read_once(conn->status) & CTD_STATUS_SEEN_REPLY ? CTD_CS_EST : CTD_CS_NEW;
+	s->ct.state = known_state(read_once(conn->status), f->dir);
 	s->settle = result == TRACK_OK && conn_settled(conn, &s->pkt, f->dir);
 	return result;
 }
@@ -71,6 +80,8 @@ static __always_inline int track_miss(struct scratch *s)
 	s->ct.conn = CTD_CONN_NONE;
 	s->ct.dir = CTD_DIR_ORIG;
 	s->ct.state = CTD_CS_TRK | CTD_CS_NEW;
+	if (!why && expected())
+		s->ct.state |= CTD_CS_REL;
 	return why ? TRACK_INVALID_BASE + (int)why : TRACK_OK;
 }
 

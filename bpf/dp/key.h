@@ -5,6 +5,7 @@
 
 #include "core/maps.h"
 #include "core/parse.h"
+#include "ct/expect.h"
 
 static __always_inline void key_set_l4(struct ctd_flow_key *key, const struct packet *pkt)
 {
@@ -144,6 +145,8 @@ static __always_inline int key_set_ct(struct scratch *s)
 		key_set_orig(key, &found->orig);
 	} else if (s->ct.state & CTD_CS_NEW) {
 		key_set_orig(key, &s->ct.tuple);
+		if (s->ct.state & CTD_CS_REL)
+			expect_key();
 	}
 	return CTD_DROP_NONE;
 }

@@ -63,7 +63,7 @@ static __always_inline int nat_apply(CTX *ctx, struct scratch *s)
 	if (!conn)
 		return CTD_DROP_CT_CLASH;
 	translated = read_once(conn->status) & (CTD_STATUS_SRC_NAT | CTD_STATUS_DST_NAT);
-	if (translated && s->ct.state & CTD_CS_REL)
+	if (translated && s->pkt.flags & PACKET_ICMP_ERROR)
 		return nat_related(ctx, s, conn);
 	tuple_invert(&to, s->ct.dir ? &conn->orig : &conn->reply);
 	if (!nat_current(s, conn))

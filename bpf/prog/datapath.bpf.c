@@ -3,6 +3,7 @@
 #include "host/tc.h"
 
 #include "ct/control.h"
+#include "ct/expect_control.h"
 #include "ct/timer.h"
 #include "dp/stages.h"
 
@@ -58,4 +59,16 @@ SEC("syscall")
 int ctd_credit(struct ctd_control *arg)
 {
 	return control_credit(arg);
+}
+
+SEC("syscall")
+int ctd_expect_add(struct ctd_expect_order *order)
+{
+	return control_expect_add(order);
+}
+
+SEC("syscall")
+int ctd_expect_remove(struct ctd_expect_order *order)
+{
+	return control_expect_remove(order);
 }

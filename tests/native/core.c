@@ -15,6 +15,7 @@
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
 #pragma GCC diagnostic ignored "-Wshadow"
 #include "ct/control.h"
+#include "ct/expect_control.h"
 #include "ct/order.h"
 #include "ct/sweep.h"
 #include "dp/stages.h"
@@ -162,6 +163,11 @@ u32 native_jiffies_left(const struct ctd_conn *conn)
 	s32 left = (s32)(conn_expires(conn) - (u32)now_jiffies());
 
 	return left > 0 ? (u32)left : 0;
+}
+
+int native_expect(enum native_expect_order what, struct ctd_expect_order *order)
+{
+	return what == NATIVE_EXPECT_ADD ? control_expect_add(order) : control_expect_remove(order);
 }
 
 u64 native_credit(void)

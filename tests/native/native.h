@@ -13,6 +13,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#include <ctd/abi/expect.h>
+
 #include "core/config.h"
 #include "core/scratch.h"
 
@@ -120,6 +122,11 @@ u32 native_jiffies_left(const struct ctd_conn *conn);
 u64 native_credit(void);
 /* What userspace has put into `ct_order` and `ct_requests` is carried out. */
 void native_order(void);
+enum native_expect_order {
+	NATIVE_EXPECT_ADD,
+	NATIVE_EXPECT_REMOVE,
+};
+int native_expect(enum native_expect_order what, struct ctd_expect_order *order);
 
 /* The TCP state machine alone: see bpf/ct/tcp.h. */
 u32 native_tcp_next(u32 state, u8 dir, u8 flags);

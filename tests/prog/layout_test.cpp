@@ -11,6 +11,7 @@
 #include <ctd/abi/control.h>
 #include <ctd/abi/ct.h>
 #include <ctd/abi/drop.h>
+#include <ctd/abi/expect.h>
 #include <ctd/abi/flow.h>
 #include <ctd/abi/meta.h>
 #include <ctd/abi/port.h>
@@ -97,9 +98,12 @@ std::vector<Layout> abi() {
                source, tcp_max_ack)),
       STRUCT(ctd_ct_policy, timeout_s, flags, tcp_max_retrans, name),
       STRUCT(ctd_zone, limit, count, policy, pad, reserved),
-      STRUCT(ctd_ct_stats, invalid, ended, reserved),
+      STRUCT(ctd_ct_stats, invalid, ended, expects, reserved),
       STRUCT(ctd_order, number, done, kind, count, reason, update, mark, mark_mask, label, label_mask, timeout, pad),
       STRUCT(ctd_request, id, seq, result, cls, conn),
+      STRUCT2(ctd_expect, (ctd_expect, tag, id, master, master_seq, expires, flags, helper, kind, nat_sport, nat_dport),
+              (ctd_expect, pad, nat_src, nat_dst, pad2, check)),
+      STRUCT(ctd_expect_order, key, expect, timeout, limit, count, error),
       STRUCT(ctd_class, head, tail, live, over, quota, size, base, share),
 
       STRUCT(ctd_guard, in_port, vlan_tci, pkt_mark, eth_dst, eth_src, ip_tos, verdict, mask),
@@ -141,7 +145,7 @@ std::vector<Layout> abi() {
       STRUCT2(ctd_rt,
               (ctd_rt, version, mask_list, beat, daemon_beat, high_water, sweep_at, timeout_scale, free_head, conns,
                sweeps),
-              (ctd_rt, icmp_tokens, event_seq, events_lost, event_mask, pad, reserved)),
+              (ctd_rt, icmp_tokens, event_seq, events_lost, event_mask, expects, expect_ids, reserved)),
       STRUCT(ctd_config, seed, token, hz, conn_capacity, tap_ifindex, icmp_rate, family_capacity, id_batch,
              adaptive_start, adaptive_end, pad),
       STRUCT(ctd_control, count),

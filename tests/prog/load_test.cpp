@@ -53,7 +53,7 @@ TEST(LoadTest, LoadDatapathAsItIs) {
   const DatapathSkeleton skeleton(datapath_bpf__open());
   ASSERT_TRUE(skeleton);
   ASSERT_EQ(datapath_bpf__load(skeleton.get()), 0);
-  EXPECT_EQ(loaded_programs(skeleton->obj), 14);
+  EXPECT_EQ(loaded_programs(skeleton->obj), 16);
 }
 
 TEST(LoadTest, LoadDatapathConfigured) {
@@ -62,7 +62,7 @@ TEST(LoadTest, LoadDatapathConfigured) {
   skeleton->rodata->ctd_config = kConfig;
   set_sizes(skeleton->obj, kConfig.conn_capacity);
   ASSERT_EQ(datapath_bpf__load(skeleton.get()), 0);
-  EXPECT_EQ(loaded_programs(skeleton->obj), 14);
+  EXPECT_EQ(loaded_programs(skeleton->obj), 16);
 }
 
 TEST(LoadTest, LoadXdpAsItIs) {

@@ -59,6 +59,20 @@ class FakeBackend : public ApiBackend {
     }
     return results;
   }
+  Result<std::vector<Expectation>> expectations() override { return expects; }
+  Result<Expectation> add_expectation(const NewExpectation& wanted) override {
+    for (const Expectation& one : expects)
+      if (std::memcmp(&one.key, &wanted.what.key, sizeof(one.key)) == 0)
+        return Error("another connection has announced the same tuple", EEXIST);
+    Expectation made = wanted.what;
+    made.expect.id = ++last_expect;
+    made.expect.expires = static_cast<uint32_t>(clock_now().jiffies + wanted.timeout_s * clock_now().hz);
+    expects.push_back(made);
+    return made;
+  }
+  Result<bool> remove_expectation(const Expectation& expectation) override {
+    return std::erase_if(expects, [&](const Expectation& one) { return one.expect.id == expectation.expect.id; }) > 0;
+  }
   Result<std::shared_ptr<EventHub::Subscription>> subscribe(uint16_t wanted, EventHub::Filter filter) override {
     return events.subscribe(wanted, std::move(filter));
   }
@@ -136,6 +150,8 @@ class FakeBackend : public ApiBackend {
   ZoneTable zone_table{.default_limit = 0,
                        .zones = {{.zone = 0, .limit = 0, .own_limit = false, .count = 3, .policy = "default"},
                                  {.zone = 5, .limit = 1000, .own_limit = true, .count = 12, .policy = "quick"}}};
+  std::vector<Expectation> expects;
+  uint32_t last_expect = 0;
   EventHub events;
   std::atomic<bool> broken = false;
   std::atomic<int> credits = 0;

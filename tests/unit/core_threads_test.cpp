@@ -3,6 +3,7 @@
 // thread sanitizer too.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 
 #include <atomic>
 #include <barrier>
@@ -309,6 +310,46 @@ TEST(TwoCpus, IdsAreNeverHandedOutTwice) {
   });
   EXPECT_EQ(twice, 0);
   EXPECT_EQ(w.broken(), "");
+}
+
+// Two connections that fit the same expectation begin at the same time: one gets it, the other is as any.
+TEST(TwoCpus, AnExpectationIsUsedOnce) {
+  constexpr u32 kEach = 25;  // with the losers, within the quota of the unanswered: the master is one
+  World w;
+  Match m;
+  m.key.in_port = kWan;
+  m.key.recirc_id = 1;  // after the gateway's first ct()
+  m.key.eth_type = htons(0x0800);
+  m.key.ct_state = CTD_CS_NEW | CTD_CS_REL;
+  m.mask.ct_state = CTD_CS_NEW | CTD_CS_EST | CTD_CS_REL | CTD_CS_INV;
+  w.add_flow(m, {act_ct({.flags = CTD_CTF_COMMIT | CTD_CTF_NAT}), act_route()});
+  w.from(kLan, out_packet(1000));
+  const ctd_conn master = w.only();
+  std::vector<Packet> first, second;
+  for (std::uint16_t port = 2000; port < 2000 + kEach; port++) {
+    ctd_expect_order order{};
+    order.key = master.reply;
+    order.key.sport = 0;
+    order.key.dport = htons(port);
+    order.expect.master = master.id;
+    order.expect.master_seq = CTD_CTL_SEQ(master.ctl);
+    order.expect.flags = CTD_EXPECT_DNAT;
+    order.expect.nat_dst = master.orig.src;
+    order.timeout = 60 * kHz;
+    ASSERT_EQ(native_expect(NATIVE_EXPECT_ADD, &order), 0);
+    ASSERT_EQ(order.error, 0);
+    for (auto* side : {&first, &second})
+      side->push_back(frame()
+                          .ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"})
+                          .udp({.sport = side == &first ? std::uint16_t{20} : std::uint16_t{21}, .dport = port})
+                          .build());
+  }
+  run_in_pairs(kWan, first, kWan, second);
+  u32 expected = 0;
+  for (const ctd_conn* conn : w.connections()) expected += conn->status & CTD_STATUS_EXPECTED ? 1 : 0;
+  EXPECT_EQ(expected, kEach) << dropped(w);
+  EXPECT_EQ(w.rt().expects, 0);
+  EXPECT_EQ(unaccounted(w), "");
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ TEST(Policy, GatewayRulesAreReadable) {
                          "cookie=0x1,table=1,priority=80,ct_state=+new+trk actions=route(table=2)",
                          "cookie=0x1,table=2,priority=100,in_port=lan0 actions=goto_table:3",
                          "cookie=0x1,table=2,priority=100,in_port=LOCAL actions=goto_table:3",
+                         "cookie=0x1,table=2,priority=95,ct_state=+rel+trk actions=ct(commit,zone=0,nat(null)),route",
                          "cookie=0x1,table=2,priority=90,out_port=LOCAL actions=ct(commit,zone=0,nat(null)),route",
                          "cookie=0x1,table=2,priority=0 actions=drop",
                          "cookie=0x1,table=3,priority=110,ip,in_port=LOCAL,out_port=wan0 "

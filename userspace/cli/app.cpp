@@ -12,6 +12,7 @@
 
 #include "cli/client.hpp"
 #include "cli/conntrack_commands.hpp"
+#include "cli/expect_commands.hpp"
 #include "cli/filter_options.hpp"
 #include "cli/output.hpp"
 #include "cli/show.hpp"
@@ -31,6 +32,7 @@ struct Options {
   std::string format;
   bool all = false;
   ConntrackOptions conntrack;
+  ExpectOptions expect;
   std::string zone;
   uint64_t limit = 0;
   WatchOptions watch;
@@ -105,6 +107,7 @@ class CommandLine {
         });
     add_filter_options(watch, options_.conntrack.terms);
     watch.add_flag("--timestamp", options_.watch.timestamp, "When it happened, in front of each line (text)");
+    add_expect_verbs(noun("expect", "Connections that others have announced"));
     verb(noun("flow", "The datapath's flows"), "dump", "List the flows", {"dpctl", "json"},
          show_command("/v1/flows", show_flows));
     verb(noun("rule", "The daemon's rules"), "dump", "List the rules", {"ofctl", "json"},
@@ -204,6 +207,43 @@ class CommandLine {
                                return conntrack_restore(all.conntrack, client, out);
                              });
     restore.add_option("FILE", options.file, "File; - is standard input")->required();
+  }
+
+  using ExpectCommand = Result<> (*)(const ExpectOptions&, const Client&, Output&);
+
+  CLI::App& expect_verb(CLI::App& parent, const char* name, const char* text, std::vector<std::string> formats,
+                        ExpectCommand action) {
+    return verb(parent, name, text, std::move(formats),
+                [action](const Options& options, const Client& client, Output& out) {
+                  ExpectOptions expect = options.expect;
+                  expect.format = options.format;
+                  return action(expect, client, out);
+                });
+  }
+
+  void add_expect_verbs(CLI::App& parent) {
+    ExpectOptions& options = options_.expect;
+    CLI::App& list = expect_verb(parent, "list", "List expectations", {"table", "json"}, expect_list);
+    CLI::App& add = expect_verb(parent, "add", "Announce a connection", {"text", "json"}, expect_add);
+    CLI::App& del = expect_verb(parent, "delete", "Delete the expectations of an id or a master", {}, expect_delete);
+    expect_verb(parent, "flush", "Delete all expectations", {}, expect_flush);
+    for (CLI::App* verb : {&list, &del}) {
+      verb->add_option("--id", options.id, "The one with this id");
+      verb->add_option("--master", options.master, "Those of this connection: its id");
+    }
+    add.add_option("--master", options.master, "The connection that announces: its id")->required();
+    add.add_option("-p,--proto", options.proto, "Protocol; the master's if not given");
+    add.add_option("--zone", options.zone, "Zone; the master's if not given");
+    add.add_option("--src", options.src, "Source address; any if not given");
+    add.add_option("--sport", options.sport, "Source port; any if not given");
+    add.add_option("--dst", options.dst, "Destination address")->required();
+    add.add_option("--dport", options.dport, "Destination port");
+    add.add_option("-t,--timeout", options.timeout, "Seconds until it expires; 300 if not given");
+    add.add_flag("--permanent", options.permanent, "Not used up by the connection that it announces");
+    CLI::Option* snat = add.add_option("--snat", options.snat, "The source becomes this")->type_name("ADDRESS[:PORT]");
+    CLI::Option* dnat =
+        add.add_option("--dnat", options.dnat, "The destination becomes this")->type_name("ADDRESS[:PORT]");
+    add.add_flag("--no-nat", options.no_nat, "Not translated as its master")->excludes(snat)->excludes(dnat);
   }
 
   CLI::App app_{"ctctl: look at and steer the ctd datapath", "ctctl"};

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/conntrack.hpp"
+#include "cli/endpoint.hpp"
 #include "cli/table.hpp"
 #include "lib/time.hpp"
 
@@ -12,28 +13,12 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-// "10.1.0.2:40312", "[fd00::2]:53"; without port the bare address.
-std::string endpoint(const std::string& address, const json* port) {
-  if (!port) return address;
-  const bool v6 = address.find(':') != std::string::npos;
-  return fmt::format("{}:{}", v6 ? "[" + address + "]" : address, port->get<unsigned>());
-}
-
 std::string original(const json& orig) {
   const auto port = [&](const char* name) { return orig.contains(name) ? &orig[name] : nullptr; };
   std::string text =
       fmt::format("{} -> {}", endpoint(orig.at("src"), port("sport")), endpoint(orig.at("dst"), port("dport")));
   if (orig.value("dstkey", 0u)) text += fmt::format(" call {}", orig["dstkey"].get<unsigned>());
   if (orig.contains("id")) text += fmt::format(" id {}", orig["id"].get<unsigned>());
-  return text;
-}
-
-std::string translation(const json& conn) {
-  if (!conn.contains("nat")) return {};
-  std::string text;
-  for (const char* side : {"src", "dst"})
-    if (const json& nat = conn["nat"]; nat.contains(side))
-      text += fmt::format("{}{} -> {}", text.empty() ? "" : ", ", side, nat[side].get<std::string>());
   return text;
 }
 

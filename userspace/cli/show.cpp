@@ -90,6 +90,7 @@ Result<> connection_table_use(Output& out, const json& stats, bool all) {
   const json& conntrack = stats.at("conntrack");
   CTD_TRY(reason_table(out, conntrack.at("ended"), "ENDED", end_reasons(), all));
   CTD_TRY(reason_table(out, conntrack.at("invalid"), "INVALID", invalid_reasons(), all));
+  CTD_TRY(reason_table(out, conntrack.at("expectations").at("counters"), "EXPECTATIONS", expect_counters(), all));
   CTD_TRY(out.write("\n"));
   constexpr auto kRight = Table::Align::kRight;
   Table table(out, {{"CONNECTIONS"}, {"IPV4", kRight}, {"QUOTA", kRight}, {"IPV6", kRight}, {"QUOTA", kRight}});

@@ -18,6 +18,7 @@
 #include "daemon/table_stats.hpp"
 #include "lib/conn_table.hpp"
 #include "lib/conn_update.hpp"
+#include "lib/expect.hpp"
 #include "lib/result.hpp"
 #include "lib/time.hpp"
 
@@ -91,6 +92,12 @@ class ApiBackend {
   virtual Result<uint64_t> update(std::span<const uint64_t> ids, const ConnUpdate& update) = 0;
   // One result for each.
   virtual Result<std::vector<Inserted>> insert(std::span<const NewConn> conns) = 0;
+
+  // Also those that are void; see holds().
+  virtual Result<std::vector<Expectation>> expectations() = 0;
+  // Errors: ENOENT (no such master), EEXIST (another master has announced the same), ENOSPC.
+  virtual Result<Expectation> add_expectation(const NewExpectation& wanted) = 0;
+  virtual Result<bool> remove_expectation(const Expectation& expectation) = 0;  // false: it was gone
 
   // wanted: enum ctd_event_bit.
   virtual Result<std::shared_ptr<EventHub::Subscription>> subscribe(uint16_t wanted, EventHub::Filter filter) = 0;

@@ -18,6 +18,7 @@
 #include "daemon/api.hpp"
 #include "daemon/api_conntrack.hpp"
 #include "daemon/api_events.hpp"
+#include "daemon/api_expect.hpp"
 #include "daemon/api_http.hpp"
 #include "daemon/api_json.hpp"
 #include "daemon/api_socket.hpp"
@@ -38,6 +39,7 @@ constexpr char kJson[] = "application/json";
 constexpr char kNdjson[] = "application/x-ndjson";
 
 constexpr char kEvents[] = "/v1/conntrack/events";
+constexpr char kExpectations[] = "/v1/expectations";
 
 // Answers under way at a time: standing pagers, and readers of events, who never take the last ones.
 constexpr std::size_t kThreads = 8 + EventHub::kMaxSubscribers;
@@ -64,7 +66,9 @@ const char* refusal(int status) {
 }
 
 // Those say themselves what is wrong with theirs.
-bool takes_parameters(const Request& request) { return request.path.starts_with("/v1/conntrack"); }
+bool takes_parameters(const Request& request) {
+  return request.path.starts_with("/v1/conntrack") || request.path == kExpectations;
+}
 
 int status_of(const Error& error) {
   switch (error.code()) {
@@ -72,6 +76,10 @@ int status_of(const Error& error) {
       return 400;
     case ENOENT:
       return 404;
+    case EEXIST:
+      return 409;
+    case ENOSPC:
+      return 503;
     default:
       return 500;
   }
@@ -106,7 +114,10 @@ std::string host_name() {
 class ApiServer::Impl {
  public:
   Impl(ApiBackend& backend, Options options)
-      : backend_(backend), options_(std::move(options)), conntrack_(backend, {host_name(), options_.instance}) {
+      : backend_(backend),
+        options_(std::move(options)),
+        conntrack_(backend, {host_name(), options_.instance}),
+        expect_(backend) {
     set_up();
   }
   ~Impl();
@@ -123,8 +134,9 @@ class ApiServer::Impl {
   // A route that asks the backend: one at a time, errors become a status of 500.
   using Answer = Result<> (Impl::*)(Response&);
   httplib::Server::Handler handler(Answer method);
-  using ConntrackAnswer = Result<> (ConntrackApi::*)(const Request&, Response&);
-  httplib::Server::Handler handler(ConntrackAnswer method);
+  // The same of a resource with parameters: errors have a status of their own.
+  template <typename Api>
+  httplib::Server::Handler handler(Api& api, Result<> (Api::*method)(const Request&, Response&));
 
   Result<> status(Response& response);
   void events(const Request& request, Response& response);
@@ -144,6 +156,7 @@ class ApiServer::Impl {
   ApiBackend& backend_;
   const Options options_;
   ConntrackApi conntrack_;
+  ExpectApi expect_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   std::mutex backend_mutex_;
   std::string path_;
@@ -187,12 +200,15 @@ void ApiServer::Impl::set_up() {
 
 void ApiServer::Impl::add_routes() {
   server_.Get("/v1/status", handler(&Impl::status));
-  server_.Get("/v1/conntrack", handler(&ConntrackApi::dump));
-  server_.Get("/v1/conntrack/entry", handler(&ConntrackApi::get));
-  server_.Get("/v1/conntrack/count", handler(&ConntrackApi::count));
-  server_.Delete("/v1/conntrack", handler(&ConntrackApi::remove));
-  server_.Patch("/v1/conntrack", handler(&ConntrackApi::update));
-  server_.Post("/v1/conntrack", handler(&ConntrackApi::insert));
+  server_.Get("/v1/conntrack", handler(conntrack_, &ConntrackApi::dump));
+  server_.Get("/v1/conntrack/entry", handler(conntrack_, &ConntrackApi::get));
+  server_.Get("/v1/conntrack/count", handler(conntrack_, &ConntrackApi::count));
+  server_.Delete("/v1/conntrack", handler(conntrack_, &ConntrackApi::remove));
+  server_.Patch("/v1/conntrack", handler(conntrack_, &ConntrackApi::update));
+  server_.Post("/v1/conntrack", handler(conntrack_, &ConntrackApi::insert));
+  server_.Get(kExpectations, handler(expect_, &ExpectApi::list));
+  server_.Post(kExpectations, handler(expect_, &ExpectApi::add));
+  server_.Delete(kExpectations, handler(expect_, &ExpectApi::remove));
   server_.Get(kEvents, [this](const Request& request, Response& response) { events(request, response); });
   server_.Get("/v1/flows", handler(&Impl::flows));
   server_.Get("/v1/rules", handler(&Impl::rules));
@@ -215,10 +231,11 @@ httplib::Server::Handler ApiServer::Impl::handler(Answer method) {
   };
 }
 
-httplib::Server::Handler ApiServer::Impl::handler(ConntrackAnswer method) {
-  return [this, method](const Request& request, Response& response) {
+template <typename Api>
+httplib::Server::Handler ApiServer::Impl::handler(Api& api, Result<> (Api::*method)(const Request&, Response&)) {
+  return [this, &api, method](const Request& request, Response& response) {
     const std::lock_guard lock(backend_mutex_);
-    const Result<> done = (conntrack_.*method)(request, response);
+    const Result<> done = (api.*method)(request, response);
     if (!done) answer_error(response, status_of(done.error()), done.error().message());
   };
 }

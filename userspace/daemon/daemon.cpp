@@ -61,6 +61,7 @@ Result<> Daemon::open_datapath() {
                                 .adaptive_end = config_.adaptive_end},
                                *clock_));
   orders_.emplace(CTD_TRY(ConnOrders::open(*dp_)));
+  expectations_.emplace(*dp_);
   event_reader_ = CTD_TRY(EventReader::start(dp_->map("ct_events"), dp_->rt(), events_));
   return {};
 }

@@ -16,6 +16,7 @@
 #include "daemon/datapath.hpp"
 #include "daemon/event_hub.hpp"
 #include "daemon/event_reader.hpp"
+#include "daemon/expectations.hpp"
 #include "daemon/flow_table.hpp"
 #include "daemon/instance_lock.hpp"
 #include "daemon/kernel_clock.hpp"
@@ -59,6 +60,9 @@ class Daemon final : public ApiBackend {
   Result<uint64_t> remove(std::span<const uint64_t> ids, ctd_end_reason why) override;
   Result<uint64_t> update(std::span<const uint64_t> ids, const ConnUpdate& update) override;
   Result<std::vector<Inserted>> insert(std::span<const NewConn> conns) override;
+  Result<std::vector<Expectation>> expectations() override;
+  Result<Expectation> add_expectation(const NewExpectation& wanted) override;
+  Result<bool> remove_expectation(const Expectation& expectation) override;
   Result<std::shared_ptr<EventHub::Subscription>> subscribe(uint16_t wanted, EventHub::Filter filter) override;
   Result<std::vector<FlowInfo>> flows() override;
   Result<std::vector<RuleInfo>> rules() override;
@@ -94,6 +98,7 @@ class Daemon final : public ApiBackend {
   std::string pins_;
   std::unique_ptr<Datapath> dp_;
   std::optional<ConnOrders> orders_;  // the API's alone
+  std::optional<Expectations> expectations_;
   std::optional<CtSettings> ct_;
   EventHub events_;
   std::unique_ptr<EventReader> event_reader_;

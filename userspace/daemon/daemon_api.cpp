@@ -44,6 +44,12 @@ Result<uint64_t> Daemon::update(std::span<const uint64_t> ids, const ConnUpdate&
 
 Result<std::vector<Inserted>> Daemon::insert(std::span<const NewConn> conns) { return orders_->insert(conns); }
 
+Result<std::vector<Expectation>> Daemon::expectations() { return expectations_->list(); }
+
+Result<Expectation> Daemon::add_expectation(const NewExpectation& wanted) { return expectations_->add(wanted); }
+
+Result<bool> Daemon::remove_expectation(const Expectation& expectation) { return expectations_->remove(expectation); }
+
 Result<std::shared_ptr<EventHub::Subscription>> Daemon::subscribe(uint16_t wanted, EventHub::Filter filter) {
   return events_.subscribe(wanted, std::move(filter));
 }
@@ -115,7 +121,8 @@ Result<TableStats> Daemon::read_table_stats() const {
                    .memory = dp_->table_memory(),
                    .classes = CTD_TRY(dp_->classes()),
                    .timeout_scale = {rt->timeout_scale[0], rt->timeout_scale[1]},
-                   .counters = CTD_TRY(dp_->ct_stats())};
+                   .counters = CTD_TRY(dp_->ct_stats()),
+                   .expectations = static_cast<u64>(std::max(rt->expects, 0))};
   const auto add = [&table](const ctd_port_stats& port) {
     table.refused += port.drop[CTD_DROP_CT_FULL];
     table.evicted += port.count[CTD_COUNT_CT_EVICTED];

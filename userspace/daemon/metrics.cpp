@@ -92,6 +92,14 @@ MetricFamily quotas(const TableStats& table) {
   return result;
 }
 
+MetricFamily expectations_by_event(const u64* counts) {
+  MetricFamily result = family("ctd_expectations_total", "What became of expectations.", MetricType::Counter);
+  const auto names = expect_counters();
+  for (std::size_t i = 0; i < names.size(); ++i)
+    add_counter(result, {{"event", std::string(names[i].name)}}, counts[i]);
+  return result;
+}
+
 void add_table(std::vector<MetricFamily>& all, const TableStats& table) {
   all.push_back(gauge("ctd_connection_capacity", "Connections that the table holds.", table.size.total));
   all.push_back(by_family("ctd_connection_family_capacity", "Connections that a family may have.", table.size.ipv4,
@@ -105,6 +113,8 @@ void add_table(std::vector<MetricFamily>& all, const TableStats& table) {
                           end_reasons()));
   all.push_back(by_reason("ctd_invalid_packets_total", "Packets that connection tracking found invalid, by reason.",
                           table.counters.invalid, invalid_reasons()));
+  all.push_back(gauge("ctd_expectations", "Connections that are expected.", static_cast<double>(table.expectations)));
+  all.push_back(expectations_by_event(table.counters.expects));
 }
 
 }  // namespace

@@ -85,7 +85,8 @@ class GatewayRules {
     const std::string next = fmt::format("goto_table:{}", static_cast<unsigned>(translation));
     for (const std::string& inside : gateway_.inside) add(initiators, 100, "in_port=" + inside, next);
     add(initiators, 100, "in_port=LOCAL", next);
-    // From anywhere: the host's own services.
+    // From anywhere: what a connection has announced, and the host's own services.
+    add(initiators, 95, "ct_state=+rel+trk", keep);
     add(initiators, 90, "out_port=LOCAL", keep);
     add(initiators, 0, "", "drop");
   }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <span>
 
+#include <ctd/abi/expect.h>
 #include <ctd/abi/meta.h>
 #include <fmt/format.h>
 
@@ -40,6 +41,13 @@ Json counts_json(const u64* counts, std::span<const NameAndText> names) {
   return json;
 }
 
+Json expectations_json(const TableStats& table) {
+  Json counts = Json::object();
+  const auto names = expect_counters();
+  for (std::size_t i = 0; i < names.size(); i++) counts[std::string(names[i].name)] = table.counters.expects[i];
+  return {{"expectations", table.expectations}, {"capacity", CTD_MAX_EXPECTS}, {"counters", std::move(counts)}};
+}
+
 }  // namespace
 
 double scale_percent(u32 scale) { return scale ? rounded(100.0 * scale / CTD_SCALE_FULL) : 100; }
@@ -55,7 +63,8 @@ Json table_json(const TableStats& table) {
           {"refused", table.refused},
           {"evicted", table.evicted},
           {"ended", counts_json(table.counters.ended, end_reasons())},
-          {"invalid", counts_json(table.counters.invalid, invalid_reasons())}};
+          {"invalid", counts_json(table.counters.invalid, invalid_reasons())},
+          {"expectations", expectations_json(table)}};
 }
 
 std::optional<std::string> RefusalReport::note(const TableStats& table, Time now) {

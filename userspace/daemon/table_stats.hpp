@@ -21,6 +21,7 @@ struct TableStats {
   std::array<ctd_class, CTD_CLASS_INDEXES> classes{};
   std::array<u32, 2> timeout_scale{};  // ctd_rt.timeout_scale
   ctd_ct_stats counters{};
+  u64 expectations = 0;  // also those that are void and wait for the sweep
   u64 refused = 0;  // new connections
   u64 evicted = 0;
 

@@ -13,60 +13,16 @@
 
 #include "lib/conn_track_fields.hpp"
 #include "lib/conn_values.hpp"
+#include "lib/json_reader.hpp"
 #include "lib/names.hpp"
 
 namespace ctd {
 namespace {
 
 using json = nlohmann::json;
+using Reader = JsonReader;
 
 constexpr uint32_t kMaxU32 = std::numeric_limits<uint32_t>::max();
-
-// An object and where it is, for errors.
-class Reader {
- public:
-  Reader(const json& object, std::string path) : object_(object), path_(std::move(path)) {}
-
-  bool has(const char* name) const { return object_.contains(name); }
-  std::string path(const char* name) const { return path_.empty() ? name : path_ + "." + name; }
-
-  Result<uint64_t> number(const char* name, uint64_t max) const {
-    const json* value = find(name);
-    if (value && value->is_number_unsigned() && value->get<uint64_t>() <= max) return value->get<uint64_t>();
-    return fail("{}: expected a number from 0 to {}{}", path(name), max, but(value));
-  }
-  Result<uint64_t> number(const char* name, uint64_t max, uint64_t if_missing) const {
-    return has(name) ? number(name, max) : Result<uint64_t>(if_missing);
-  }
-  Result<std::string> text(const char* name, const char* right) const {
-    const json* value = find(name);
-    if (value && value->is_string()) return value->get<std::string>();
-    return fail("{}: expected {}{}", path(name), right, but(value));
-  }
-  Result<Reader> object(const char* name) const {
-    const json* value = find(name);
-    if (value && value->is_object()) return Reader(*value, path(name));
-    return fail("{}: expected an object{}", path(name), but(value));
-  }
-  Result<std::vector<json>> array(const char* name) const {
-    const json* value = find(name);
-    if (value && value->is_array()) return value->get<std::vector<json>>();
-    return fail("{}: expected an array{}", path(name), but(value));
-  }
-
- private:
-  const json* find(const char* name) const {
-    const auto found = object_.find(name);
-    return found == object_.end() ? nullptr : &*found;
-  }
-  static std::string but(const json* value) {
-    if (!value) return ", but it is missing";
-    return fmt::format(", not {:.60}", value->dump(-1, ' ', false, json::error_handler_t::replace));
-  }
-
-  const json& object_;
-  std::string path_;
-};
 
 Result<Address> address(const Reader& in, const char* name) {
   const std::string text = CTD_TRY(in.text(name, "an address"));

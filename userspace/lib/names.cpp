@@ -47,6 +47,7 @@ constexpr std::array kDropReasons{CTD_DROP_REASONS(X)};
 constexpr std::array kCounters{CTD_COUNTERS(X)};
 constexpr std::array kEndReasons{CTD_END_REASONS(X)};
 constexpr std::array kInvalidReasons{CTD_INVALID_REASONS(X)};
+constexpr std::array kExpectCounters{CTD_EXPECT_COUNTERS(X)};
 #undef X
 
 static_assert(kTcpStates.size() == CTD_TCP_STATE_COUNT);
@@ -107,5 +108,7 @@ std::span<const NameAndText> counters() { return kCounters; }
 std::span<const NameAndText> end_reasons() { return kEndReasons; }
 
 std::span<const NameAndText> invalid_reasons() { return kInvalidReasons; }
+
+std::span<const NameAndText> expect_counters() { return kExpectCounters; }
 
 }  // namespace ctd

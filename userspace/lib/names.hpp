@@ -47,5 +47,6 @@ std::span<const NameAndText> drop_reasons();     // index: enum ctd_drop_reason
 std::span<const NameAndText> counters();         // index: enum ctd_counter
 std::span<const NameAndText> end_reasons();      // index: enum ctd_end_reason
 std::span<const NameAndText> invalid_reasons();  // index: enum ctd_invalid_reason
+std::span<const NameAndText> expect_counters();  // index: enum ctd_expect_counter
 
 }  // namespace ctd

@@ -268,15 +268,35 @@ enum ctd_invalid_reason {
 	CTD_INVALID_COUNT,
 };
 
+/* What became of expectations. */
+#define CTD_EXPECT_COUNTERS(X)                                              \
+	X(MADE, made, "announced by their masters")                         \
+	X(USED, used, "the connection that was announced came")             \
+	X(TIMEOUT, timeout, "it did not come in time")                      \
+	X(MASTER, master_ended, "the master ended first")                   \
+	X(DELETED, deleted, "deleted by the operator")                      \
+	X(REPLACED, replaced, "announced again by the same master")         \
+	X(EVICTED, evicted, "made room for a newer one of the same master") \
+	X(REFUSED, refused, "the table was full, or another master had announced the same")
+enum ctd_expect_counter {
+#define X(id, name, text) CTD_EXPECT_##id,
+	CTD_EXPECT_COUNTERS(X)
+#undef X
+	CTD_EXPECT_COUNTER_COUNT,
+};
+
 /* Map `ct_stats`: per-CPU array of one. Written by BPF, read by userspace. */
 #define CTD_INVALID_MAX 32
 #define CTD_END_MAX 16
+#define CTD_EXPECT_COUNTER_MAX 8
 struct ctd_ct_stats {
-	u64 invalid[CTD_INVALID_MAX]; /* packets, by enum ctd_invalid_reason */
-	u64 ended[CTD_END_MAX];       /* connections, by enum ctd_end_reason */
-	u64 reserved[16];
+	u64 invalid[CTD_INVALID_MAX];        /* packets, by enum ctd_invalid_reason */
+	u64 ended[CTD_END_MAX];              /* connections, by enum ctd_end_reason */
+	u64 expects[CTD_EXPECT_COUNTER_MAX]; /* expectations, by enum ctd_expect_counter */
+	u64 reserved[8];
 };
 CTD_ASSERT(CTD_INVALID_COUNT <= CTD_INVALID_MAX && CTD_END_COUNT <= CTD_END_MAX);
+CTD_ASSERT(CTD_EXPECT_COUNTER_COUNT <= CTD_EXPECT_COUNTER_MAX);
 CTD_ASSERT_SIZE(struct ctd_ct_stats, 512);
 
 /* `ct_state` of a packet: the bits and names of OpenFlow's ct_state in Open vSwitch. */

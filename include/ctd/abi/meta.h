@@ -45,8 +45,9 @@ struct ctd_rt {
 	u64 event_seq;        /* events so far, lost ones included. BPF */
 	u64 events_lost;      /* of these: the ring was full. BPF */
 	u32 event_mask;       /* events that somebody reads, enum ctd_event_bit. Daemon */
-	u32 pad;
-	u8 reserved[40];
+	s32 expects;          /* expectations there are: nobody looks for one while this is 0. BPF */
+	u32 expect_ids;       /* and ever were. BPF */
+	u8 reserved[36];
 };
 CTD_ASSERT_SIZE(struct ctd_rt, 128);
 
