@@ -10,7 +10,7 @@
  * Raised with every change of a layout or meaning in include/ctd/abi or of the stages' shared state. Pinned maps of
  * another version are refused: equal sizes with another layout are accepted silently by the kernel.
  */
-#define CTD_ABI_VERSION 2u
+#define CTD_ABI_VERSION 3u
 
 /* Map `ctd_meta`: array of one. Written once, when the instance is made; pinned. */
 struct ctd_meta {
