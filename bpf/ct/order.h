@@ -8,6 +8,7 @@
 
 #include <ctd/abi/control.h>
 
+#include "ct/control.h"
 #include "ct/create.h"
 #include "ct/sweep.h"
 
@@ -20,6 +21,7 @@ static __always_inline struct ctd_order *order_get(void)
 	return map_lookup(&ct_order, &zero);
 }
 
+/* Also of a connection that is dead and not gone yet: the sweep might still revive it, or come a second later. */
 CTD_GLOBAL int order_delete(u32 id, u32 seq, u32 reason)
 {
 	struct ctd_conn *conn = conn_get(id);
@@ -29,14 +31,16 @@ CTD_GLOBAL int order_delete(u32 id, u32 seq, u32 reason)
 	for (int i = 0; i < ORDER_TRIES; i++) {
 		u32 ctl = read_once(conn->ctl);
 
-		if (CTD_CTL_SEQ(ctl) != seq || CTD_CTL_LIFE(ctl) != CTD_CONN_VALID)
+		if (CTD_CTL_SEQ(ctl) != seq || CTD_CTL_LIFE(ctl) == CTD_CONN_FREE)
 			return CTD_REQUEST_GONE;
-		if (!conn_make_dead(conn, ctl, (u8)reason))
-			continue;
-		if (conn_reap(conn, id))
-			return CTD_REQUEST_DONE;
-		check_set(id, (u32)now_jiffies());
-		return CTD_REQUEST_DYING;
+		if (CTD_CTL_LIFE(ctl) == CTD_CONN_BUSY)
+			break; /* another CPU takes it apart */
+		if (CTD_CTL_LIFE(ctl) == CTD_CONN_VALID) {
+			if (!conn_make_dead(conn, ctl, (u8)reason))
+				continue;
+			check_set(id, (u32)now_jiffies());
+		}
+		return conn_reap(conn, id) ? CTD_REQUEST_DONE : CTD_REQUEST_DYING;
 	}
 	return CTD_REQUEST_BUSY;
 }
@@ -90,6 +94,40 @@ CTD_GLOBAL int order_update(u32 id, u32 seq)
 	return CTD_REQUEST_DONE;
 }
 
+static __always_inline void credit_tuple(const struct ctd_tuple *t)
+{
+	if (t->family == CTD_IPV6) {
+		struct ctd_verdict6 *v = map_lookup(&ct_cache6, t);
+
+		if (v)
+			credit_one(&v->head, &v->tail);
+	} else {
+		struct ctd_verdict4 *v;
+		struct ctd_tuple4 k4;
+
+		tuple4_of(&k4, t);
+		v = map_lookup(&ct_cache4, &k4);
+		if (v)
+			credit_one(&v->head, &v->tail);
+	}
+}
+
+/* Makes the counters of one connection exact, without a look at all others' verdicts. */
+CTD_GLOBAL int order_credit(u32 id, u32 seq)
+{
+	struct ctd_conn *conn = conn_get(id);
+	u32 ctl;
+
+	if (!conn)
+		return CTD_REQUEST_GONE;
+	ctl = read_once(conn->ctl);
+	if (CTD_CTL_SEQ(ctl) != seq || CTD_CTL_LIFE(ctl) != CTD_CONN_VALID)
+		return CTD_REQUEST_GONE;
+	credit_tuple(&conn->orig);
+	credit_tuple(&conn->reply);
+	return CTD_REQUEST_DONE;
+}
+
 /* What the request says, but for what the table keeps itself. */
 static __always_inline void conn_fill_from(struct ctd_conn *conn, u32 id, const struct ctd_conn *from)
 {
@@ -104,6 +142,13 @@ static __always_inline void conn_fill_from(struct ctd_conn *conn, u32 id, const 
 	conn->end_reason = CTD_END_NONE;
 }
 
+/* It counts as the packet would have that found no room. */
+static __always_inline int insertion_refused(int reason)
+{
+	drop(0, (u32)reason);
+	return reason == CTD_DROP_CT_LIMIT ? CTD_REQUEST_LIMIT : CTD_REQUEST_FULL;
+}
+
 /* Begins as any connection does, among the unanswered, and is promoted to what it was. */
 CTD_GLOBAL int order_insert(u32 index)
 {
@@ -116,18 +161,18 @@ CTD_GLOBAL int order_insert(u32 index)
 	if (!request || !rt)
 		return CTD_REQUEST_GONE;
 	if (!zone_enter(request->conn.orig.zone))
-		return CTD_REQUEST_FULL;
+		return insertion_refused(CTD_DROP_CT_LIMIT);
 	id = conn_place(request->conn.orig.family, source_of(&request->conn.orig));
 	conn = conn_get(id);
 	if (!id || !conn) {
 		zone_leave(request->conn.orig.zone);
-		return CTD_REQUEST_FULL;
+		return insertion_refused(CTD_DROP_CT_FULL);
 	}
 	conn_fill_from(conn, id, &request->conn);
 	reason = reserve_both(conn, id, 0, 0, NULL);
 	if (reason) {
 		conn_discard(rt, conn, id);
-		return reason == CTD_DROP_CT_CLASH ? CTD_REQUEST_EXISTS : CTD_REQUEST_FULL;
+		return reason == CTD_DROP_CT_CLASH ? CTD_REQUEST_EXISTS : insertion_refused(CTD_DROP_CT_FULL);
 	}
 	conn_publish(rt, conn, id);
 	check_set(id, conn_expires(conn));
@@ -152,6 +197,8 @@ static long order_step(u32 i, void *arg CTD_UNUSED)
 		request->result = (u32)order_update(request->id, request->seq);
 	else if (order->kind == CTD_ORDER_INSERT)
 		request->result = (u32)order_insert(i);
+	else if (order->kind == CTD_ORDER_CREDIT)
+		request->result = (u32)order_credit(request->id, request->seq);
 	return 0;
 }
 

@@ -2,9 +2,11 @@
 // Deleting, changing and inserting connections through the real programs and their timer.
 #include <algorithm>
 #include <cstring>
+#include <thread>
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
+#include <sys/mman.h>
 
 #include "daemon/conn_orders.hpp"
 #include "lib/conn_table.hpp"
@@ -45,6 +47,16 @@ class OrderTest : public GatewayTest {
     EXPECT_TRUE(removed) << removed.error().message();
     return removed ? *removed : 0;
   }
+  // Takes a record's lock, or gives it back, as a packet on another CPU would.
+  void set_lock(u32 id, u32 value) {
+    const std::size_t size = dp().connections().size_bytes();
+    void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, dp().map("ct_conn"), 0);
+    ASSERT_NE(data, MAP_FAILED);
+    const Mapping records(data, size);
+    __atomic_store_n(&records.as<ctd_conn>()[id].lock, value, __ATOMIC_RELEASE);
+  }
+  void lock(u32 id) { set_lock(id, 1); }
+  void release(u32 id) { set_lock(id, 0); }
   Inserted insert(const ctd_conn& conn, ctd_conn_class cls) {
     const NewConn one{conn, cls};
     const Result<std::vector<Inserted>> results = orders().insert({&one, 1});
@@ -68,6 +80,59 @@ TEST_F(OrderTest, DeletedIsGoneAtOnce) {
   EXPECT_EQ(entries("ct_cache4"), 0u) << "verdicts of both directions";
   EXPECT_EQ(back().where, "into wan0") << "nobody asked any more: it is the host's";
   EXPECT_EQ(out().where, "wan0");
+}
+
+// The record is in use: it is dead at once, and gone as soon as it is free.
+TEST_F(OrderTest, DeletedIsGoneThoughItsRecordWasInUse) {
+  open();
+  out();
+  const std::vector<uint64_t> all = ids();
+  const u32 id = only().id;
+  lock(id);
+  u64 removed = 0;
+  std::thread deleter([&] { removed = remove(all); });
+  const u32& ctl = dp().connections()[id].ctl;
+  while (CTD_CTL_LIFE(__atomic_load_n(&ctl, __ATOMIC_ACQUIRE)) == CTD_CONN_VALID) std::this_thread::yield();
+  release(id);
+  deleter.join();
+  EXPECT_EQ(removed, 1u);
+  EXPECT_EQ(entries("ct_tuple4"), 0u);
+  EXPECT_EQ(dp().rt()->conns, 0);
+}
+
+TEST_F(OrderTest, OneThatStaysInUseIsToldAndHoldsUpNoOther) {
+  constexpr std::size_t kMany = 3 * CTD_MAX_REQUESTS;
+  open();
+  for (std::size_t i = 0; i < kMany; i++) out(static_cast<std::uint16_t>(3000 + i));
+  const std::vector<uint64_t> all = ids();
+  ASSERT_EQ(all.size(), kMany);
+  const u32 id = static_cast<u32>(all.front());
+  lock(id);
+  const Result<uint64_t> removed = orders().remove(all, CTD_END_DELETED);
+  ASSERT_FALSE(removed);
+  EXPECT_EQ(removed.error().code(), EBUSY);
+  EXPECT_EQ(removed.error().message(),
+            fmt::format("the records of 1 of {} connections stayed in use; all others are done", kMany));
+  EXPECT_EQ(entries("ct_tuple4"), 2u) << "of the one";
+  release(id);
+  EXPECT_EQ(remove(all), 1u);
+  EXPECT_EQ(entries("ct_tuple4"), 0u);
+}
+
+TEST_F(OrderTest, CreditOfOneConnection) {
+  open();
+  settle();
+  ASSERT_TRUE(dp().credit());
+  const ctd_conn before = only();
+  const u64 hits = count(CTD_COUNT_FAST_HIT);
+  for (int i = 0; i < 7; i++) out();
+  ASSERT_EQ(count(CTD_COUNT_FAST_HIT), hits + 7);
+  const Result<> credited = orders().credit(ids());
+  ASSERT_TRUE(credited) << credited.error().message();
+  EXPECT_EQ(only().count[CTD_DIR_ORIG].packets, before.count[CTD_DIR_ORIG].packets + 7);
+  EXPECT_EQ(entries("ct_cache4"), 2u) << "the verdicts stay";
+  const std::vector<uint64_t> gone{unique_conn_id(77, 5)};
+  EXPECT_TRUE(orders().credit(gone));
 }
 
 TEST_F(OrderTest, ThousandsInBatchesAndTheirIdsAreUsedAgain) {

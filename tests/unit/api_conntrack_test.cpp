@@ -98,6 +98,95 @@ TEST_F(ConntrackApiTest, AWholeTupleIsLookedUp) {
       << "the other terms hold as well";
 }
 
+// Millions of others' verdicts are none of its business.
+TEST_F(ConntrackApiTest, ALookUpCreditsWhatItFindsAlone) {
+  protos("?proto=tcp");
+  EXPECT_EQ(backend.credits, 1) << "of the whole table";
+  backend.credits = 0;
+  const uint64_t tcp = unique_conn_id(backend.table.record(1)), udp = unique_conn_id(backend.table.record(3));
+  protos("?proto=tcp&orig-src=10.1.0.2&orig-dst=10.0.2.2&sport=40312&dport=80&zone=0");
+  EXPECT_THAT(backend.credited, ElementsAre(tcp));
+  EXPECT_EQ(client().Get("/v1/conntrack/entry?id=" + std::to_string(udp))->status, 200);
+  EXPECT_THAT(backend.credited, ElementsAre(udp));
+  EXPECT_THAT(protos(fmt::format("?id={},{},99", tcp, udp)), ElementsAre("tcp", "udp"));
+  EXPECT_THAT(backend.credited, ElementsAre(tcp, udp));
+  EXPECT_EQ(backend.credits, 0);
+}
+
+TEST_F(ConntrackApiTest, APingsCodeMayBeAny) {
+  ctd_conn ping = ping_conn();
+  ping.orig.dport = htons(8 << 8 | 3);
+  ping.reply.dport = htons(3);
+  backend.table.add(ping);
+  const std::string query = "?proto=icmp&orig-src=10.1.0.2&orig-dst=10.0.2.2&icmp-type=8&icmp-id=3311&zone=0";
+  EXPECT_THAT(protos(query), ElementsAre("icmp", "icmp"));
+  EXPECT_EQ(json::parse(client().Get("/v1/conntrack/entry" + query)->body)["orig"]["code"], 0) << "one: the plain one";
+  EXPECT_EQ(json::parse(client().Get("/v1/conntrack/entry" + query + "&icmp-code=3")->body)["orig"]["code"], 3);
+  EXPECT_EQ(client().Delete("/v1/conntrack" + query)->body, "{\"deleted\":2}\n");
+}
+
+TEST_F(ConntrackApiTest, GreByItsKeys) {
+  ctd_conn gre = tcp_conn();
+  gre.orig = tuple(IPPROTO_GRE, {"10.1.0.2", 0}, {"10.0.2.2", 9});
+  gre.reply = tuple(IPPROTO_GRE, {"10.0.2.2", 9}, {"10.1.0.2", 0});
+  backend.table.add(gre);
+  gre.orig.dport = gre.reply.sport = 0;
+  backend.table.add(gre);
+  EXPECT_THAT(protos("?dstkey=9"), ElementsAre("gre"));
+  const auto key = [&](std::vector<std::string> more) {
+    std::vector<std::string> args{"get", "-p", "gre", "-s", "10.1.0.2", "-d", "10.0.2.2"};
+    args.insert(args.end(), more.begin(), more.end());
+    return json::parse(output(args))["orig"]["dstkey"];
+  };
+  EXPECT_EQ(key({}), 0);
+  EXPECT_EQ(key({"--dstkey", "9"}), 9);
+  EXPECT_THAT(output({"insert", "-p", "gre", "-s", "10.1.0.2", "-d", "10.0.2.2", "--srckey", "5", "-t", "60"}),
+              HasSubstr("1 connection inserted"));
+  EXPECT_EQ(backend.table.record(6).reply.dport, htons(5));
+}
+
+TEST_F(ConntrackApiTest, ClassAndPolicy) {
+  backend.table.record(1).timeout_policy = 3;
+  EXPECT_THAT(protos("?class=assured"), ElementsAre("tcp"));
+  EXPECT_THAT(protos("?class=unanswered,answered"), ElementsAre("icmp", "udp"));
+  EXPECT_THAT(protos("?policy=quick"), ElementsAre("tcp"));
+  EXPECT_EQ(output({"count", "--policy", "default", "--class", "answered"}), "1\n");
+  EXPECT_THAT(error(client().Get("/v1/conntrack?policy=slow"), 400),
+              HasSubstr("policy: \"slow\": no such policy, there are default, quick"));
+}
+
+TEST_F(ConntrackApiTest, GetInEveryFormat) {
+  const auto get = [&](const char* format) {
+    return output(
+        {"get", "-p", "tcp", "-s", "10.1.0.2", "-d", "10.0.2.2", "--sport", "40312", "--dport", "80", "-o", format});
+  };
+  EXPECT_EQ(get("table"), R"(
+PROTO  STATE        ORIGINAL                       TRANSLATED             PACKETS     BYTES  EXPIRES  NOTES
+tcp    ESTABLISHED  10.1.0.2:40312 -> 10.0.2.2:80  src -> 10.0.2.1:40312      6/5  412/1.9k    2h03m  assured
+)" + 1);
+  EXPECT_EQ(get("ndjson"), get("json"));
+  EXPECT_EQ(json::parse(get("json"))["proto"], "tcp");
+  EXPECT_THAT(get("conntrack"), testing::StartsWith("tcp      6 7431 ESTABLISHED src=10.1.0.2"));
+  EXPECT_THAT(get("dpctl"), testing::StartsWith("tcp,orig=(src=10.1.0.2"));
+}
+
+TEST_F(ConntrackApiTest, WhoIsBusyHoldsUpNoOther) {
+  backend.busy = unique_conn_id(backend.table.record(2));
+  EXPECT_THAT(error(client().Delete("/v1/conntrack"), 500), HasSubstr("1 of 3 connections stayed in use"));
+  EXPECT_EQ(backend.table.view().count(), 1u);
+
+  constexpr uint32_t kBatches = 20'000;  // more than two of the API's
+  FakeBackend large(kBatches);
+  while (large.table.rt().high_water < kBatches) large.table.add(udp6_conn());
+  large.busy = unique_conn_id(large.table.record(7));
+  const TempFolder other;
+  const auto its_server = ApiServer::start(large, {other.path(), "default"}).value();
+  httplib::Client http(other.path() + "/default/ctd.sock", 1);
+  http.set_address_family(AF_UNIX);
+  EXPECT_THAT(error(http.Delete("/v1/conntrack"), 500), HasSubstr("stayed in use"));
+  EXPECT_EQ(large.table.view().count(), 1u) << "the batches after its own as well";
+}
+
 TEST_F(ConntrackApiTest, Get) {
   const httplib::Result found = client().Get(
       "/v1/conntrack/entry?proto=tcp&reply-src=10.0.2.2&reply-dst=10.0.2.1&reply-sport=80&reply-dport=40312");
@@ -242,6 +331,36 @@ TEST_F(ConntrackApiTest, SaveAndRestore) {
   for (uint32_t id = 1; id <= 3; ++id) backend.table.record(id).orig = backend.table.record(id).reply = {};
   EXPECT_EQ(output({"restore", file}), "3 connections restored, 0 existed, 0 refused\n");
   EXPECT_EQ(members(), before);
+}
+
+TEST_F(ConntrackApiTest, APolicyIsSavedByNameAndLookedUpAgain) {
+  const std::string file = folder.path() + "/table.ndjson";
+  backend.table.record(1).timeout_policy = 3;
+  output({"save", file, "-p", "tcp"});
+  std::ostringstream text;
+  text << std::ifstream(file).rdbuf();
+  EXPECT_THAT(text.str(), HasSubstr("\"policy\":\"quick\""));
+  backend.table.clear();
+  backend.table.record(1).orig = backend.table.record(1).reply = {};
+  backend.policy_list = {"default", "quick"};
+  EXPECT_THAT(output({"restore", file}), HasSubstr("1 connection restored"));
+  EXPECT_EQ(backend.table.record(4).timeout_policy, 1u) << "its number here";
+  backend.policy_list = {"default", "slow"};
+  const Outcome refused = ctctl({"restore", file});
+  EXPECT_EQ(refused.code, kExitFailure);
+  EXPECT_THAT(refused.err,
+              HasSubstr("line 2: track.policy: \"quick\": no such timeout policy, there are default, slow"));
+}
+
+TEST_F(ConntrackApiTest, WhyAnInsertionIsRefused) {
+  constexpr char kLine[] =
+      R"({"proto":"udp","timeout_s":30,"orig":{"src":"10.1.0.2","dst":"10.0.2.2","sport":5353,"dport":53}})";
+  for (const auto& [result, why] :
+       {std::pair{Inserted::kFull, "the table has no room for it"}, {Inserted::kLimit, "its zone is at its limit"}}) {
+    backend.refuse_all = result;
+    EXPECT_EQ(json::parse(client().Post("/v1/conntrack", kLine, "application/x-ndjson")->body)["refused"][0]["error"],
+              why);
+  }
 }
 
 TEST_F(ConntrackApiTest, RestoreOfAWrongFile) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -27,6 +28,10 @@ class FakeBackend : public ApiBackend {
     if (broken) return fail("the program did not run");
     return {};
   }
+  Result<> credit_counters(std::span<const uint64_t> ids) override {
+    credited.assign(ids.begin(), ids.end());
+    return {};
+  }
   Result<std::optional<uint32_t>> find(const ctd_tuple& tuple) override {
     ++look_ups;
     for (uint32_t id = 1; id <= table.rt().high_water; ++id)
@@ -36,7 +41,10 @@ class FakeBackend : public ApiBackend {
   }
   Result<uint64_t> remove(std::span<const uint64_t> ids, ctd_end_reason why) override {
     reason = why;
-    return each(ids, [](ctd_conn& conn) { conn.ctl = CTD_CTL(CTD_CTL_SEQ(conn.ctl) + 1, 0, CTD_CONN_FREE); });
+    const uint64_t removed =
+        each(ids, [](ctd_conn& conn) { conn.ctl = CTD_CTL(CTD_CTL_SEQ(conn.ctl) + 1, 0, CTD_CONN_FREE); });
+    if (removed < ids.size()) return Error(fmt::format("1 of {} connections stayed in use", ids.size()), EBUSY);
+    return removed;
   }
   Result<uint64_t> update(std::span<const uint64_t> ids, const ConnUpdate& update) override {
     updated = update;
@@ -45,7 +53,9 @@ class FakeBackend : public ApiBackend {
   Result<std::vector<Inserted>> insert(std::span<const NewConn> conns) override {
     std::vector<Inserted> results;
     for (const NewConn& conn : conns) {
-      if (find(conn.conn.orig).value()) {
+      if (refuse_all) {
+        results.push_back(*refuse_all);
+      } else if (find(conn.conn.orig).value()) {
         results.push_back(Inserted::kExists);
       } else if (table.rt().high_water == capacity) {
         results.push_back(Inserted::kFull);
@@ -114,6 +124,7 @@ class FakeBackend : public ApiBackend {
     quick.policy.timeout_s[u32{CTD_TIMEOUT_UDP} + CTD_OTHER_REPLIED] = 6;
     return std::vector<PolicyInfo>{quick};
   }
+  Result<ConnPolicies> policy_names() override { return ConnPolicies(policy_list); }
   Result<> set_zone_limit(std::optional<uint16_t> zone, std::optional<uint32_t> limit) override {
     if (!zone) {
       zone_table.default_limit = limit.value_or(0);
@@ -155,6 +166,10 @@ class FakeBackend : public ApiBackend {
   EventHub events;
   std::atomic<bool> broken = false;
   std::atomic<int> credits = 0;
+  std::vector<uint64_t> credited;  // those of the last look-up
+  std::vector<std::string> policy_list{"default", "", "", "quick"};
+  uint64_t busy = 0;  // its record stays in use
+  std::optional<Inserted> refuse_all;
   std::atomic<int> shutdowns = 0;
 
  private:
@@ -163,7 +178,7 @@ class FakeBackend : public ApiBackend {
     uint64_t count = 0;
     for (const uint64_t id : ids) {
       ctd_conn& conn = table.record(static_cast<uint32_t>(id));
-      if (unique_conn_id(conn) != id) continue;
+      if (unique_conn_id(conn) != id || id == busy) continue;
       change(conn);
       ++count;
     }

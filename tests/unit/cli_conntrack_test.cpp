@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "cli/json_members.hpp"
 #include "cli/table.hpp"
 
 namespace ctd {
@@ -81,6 +82,32 @@ TEST(DumpWriter, AStrangeLineIsAnError) {
   EXPECT_FALSE(writer->connection("{\"id\":"));
   EXPECT_FALSE(writer->connection("{\"id\":\"1\"}"));
   close(fd);
+}
+
+std::vector<std::string> members(std::string_view object) {
+  std::vector<std::string> all;
+  JsonMembers walk(object);
+  for (std::string_view name, value; walk.next(name, value);)
+    all.push_back(std::string(name) + "=" + std::string(json_text(value)));
+  all.emplace_back(walk.whole() ? "whole" : "broken");
+  return all;
+}
+
+TEST(JsonMembers, AsTheyAreWritten) {
+  EXPECT_THAT(members("{}"), ElementsAre("whole"));
+  EXPECT_THAT(members(R"({"a":"x","b":-7.5,"c":{"d":[1,{"e":"}"}]},"f":[],"g":null})"),
+              ElementsAre("a=x", "b=-7.5", R"(c={"d":[1,{"e":"}"}]})", "f=[]", "g=null", "whole"));
+  EXPECT_THAT(members(R"({"a":"\"},{\\","b":1})"), ElementsAre(R"(a=\"},{\\)", "b=1", "whole"))
+      << "quotes within a string";
+}
+
+TEST(JsonMembers, WhatIsCutOffIsBroken) {
+  constexpr std::string_view kObject = R"({"a":"x\"y","b":{"c":[1,2]},"d":7})";
+  EXPECT_EQ(members(kObject).back(), "whole");
+  for (std::size_t size = 0; size < kObject.size(); ++size)
+    EXPECT_EQ(members(kObject.substr(0, size)).back(), "broken") << kObject.substr(0, size);
+  for (const char* text : {"{}}", R"({"a":1}x)", R"({"a"1})", R"({a:1})", R"({"a":})", "[1]", "7"})
+    EXPECT_EQ(members(text).back(), "broken") << text;
 }
 
 TEST(Table, ColumnsStayAlignedWithinABatchAndOnlyGrow) {

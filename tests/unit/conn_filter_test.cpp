@@ -17,8 +17,10 @@ using namespace test;
 using testing::HasSubstr;
 using Terms = std::vector<ConnFilter::Term>;
 
+const ConnPolicies kPolicies({"default", "", "", "quick"});
+
 ConnFilter filter(const Terms& terms) {
-  Result<ConnFilter> made = ConnFilter::make(terms);
+  Result<ConnFilter> made = ConnFilter::make(terms, &kPolicies);
   EXPECT_TRUE(made) << made.error().message();
   return made ? std::move(made).value() : ConnFilter();
 }
@@ -33,6 +35,7 @@ ctd_conn nat_conn() {
   conn.orig.zone = conn.reply.zone = 5;
   conn.label[0] = 0x80;
   conn.label[15] = 0x01;
+  conn.timeout_policy = 3;
   conn.master = 9;
   conn.master_seq = 3;
   return conn;
@@ -72,9 +75,12 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"sport", {"40312", "1-65535", "40312-40312", "40000-41000"}, {"80", "0-40311", "40313-65535"}},
         Row{"dport", {"80", "80-443"}, {"40312", "443"}}, Row{"reply-sport", {"80"}, {"40312"}},
         Row{"reply-dport", {"40312"}, {"80"}}, Row{"icmp-type", {}, {"8", "0-255"}}, Row{"icmp-code", {}, {"0"}},
-        Row{"icmp-id", {}, {"40312"}}, Row{"src-nat", {"", "10.0.2.1", "10.0.2.0/24"}, {"10.0.2.2", "10.1.0.2"}},
-        Row{"dst-nat", {}, {"", "10.0.2.2"}}, Row{"any-nat", {""}, {}}, Row{"no-nat", {}, {""}},
-        Row{"zone", {"5", "0x5"}, {"0", "65535"}}, Row{"mark", {"31", "0x1f", "0x10/0xf0", "0/0"}, {"1", "0x10/0xff"}},
+        Row{"icmp-id", {}, {"40312"}}, Row{"reply-icmp-type", {}, {"0", "0-255"}}, Row{"reply-icmp-code", {}, {"0"}},
+        Row{"reply-icmp-id", {}, {"80"}}, Row{"srckey", {}, {"40312", "0-65535"}}, Row{"dstkey", {}, {"80"}},
+        Row{"reply-srckey", {}, {"80"}}, Row{"reply-dstkey", {}, {"40312"}},
+        Row{"src-nat", {"", "10.0.2.1", "10.0.2.0/24"}, {"10.0.2.2", "10.1.0.2"}}, Row{"dst-nat", {}, {"", "10.0.2.2"}},
+        Row{"any-nat", {""}, {}}, Row{"no-nat", {}, {""}}, Row{"zone", {"5", "0x5"}, {"0", "65535"}},
+        Row{"mark", {"31", "0x1f", "0x10/0xf0", "0/0"}, {"1", "0x10/0xff"}},
         Row{"label",
             {"0x01000000000000000000000000000080", "0x80/0xff", "128/0x80",
              "0x1000000000000000000000000000000/0xff000000000000000000000000000000"},
@@ -84,7 +90,8 @@ INSTANTIATE_TEST_SUITE_P(
             {"ASSURED", "assured,SEEN_REPLY", "SRC_NAT", "CONFIRMED"},
             {"DST_NAT", "ASSURED,EXPECTED", "HELPER"}},
         Row{"not-status", {"DST_NAT", "EXPECTED,HELPER"}, {"ASSURED", "EXPECTED,ASSURED"}},
-        Row{"expires", {"7431", "0-8000", "7431-7431"}, {"0-7430", "7432-9999"}},
+        Row{"class", {"assured", "ASSURED", "unanswered,assured"}, {"answered", "unanswered,answered"}},
+        Row{"policy", {"quick"}, {"default"}}, Row{"expires", {"7431", "0-8000", "7431-7431"}, {"0-7430", "7432-9999"}},
         Row{"id", {"30064771114", "1,30064771114"}, {"42", "30064771115"}},
         Row{"master", {"12884901897"}, {"9", "12884901896"}}),
     [](const auto& tested) {
@@ -153,6 +160,36 @@ TEST(ConnFilter, IcmpQueries) {
   EXPECT_FALSE(matches({{"sport", "3311"}}, ping)) << "an identifier is no port";
 }
 
+TEST(ConnFilter, TheAnswersOfIcmpQueries) {
+  ctd_conn ping = ping_conn();
+  ping.reply.sport = htons(7);
+  EXPECT_TRUE(matches({{"reply-icmp-type", "0"}, {"reply-icmp-code", "0"}, {"reply-icmp-id", "7"}}, ping));
+  EXPECT_FALSE(matches({{"reply-icmp-type", "8"}}, ping)) << "that is the query's";
+  EXPECT_FALSE(matches({{"reply-icmp-id", "3311"}}, ping)) << "the query's, before translation";
+}
+
+// PPTP's call ids: each side knows the other's.
+ctd_conn gre_conn() {
+  ctd_conn conn = tcp_conn();
+  conn.orig = tuple(IPPROTO_GRE, {"10.1.0.2", 7}, {"10.0.2.2", 9});
+  conn.reply = tuple(IPPROTO_GRE, {"10.0.2.2", 9}, {"10.0.2.1", 7});
+  return conn;
+}
+
+TEST(ConnFilter, GreKeys) {
+  EXPECT_TRUE(matches({{"proto", "gre"}, {"srckey", "7"}, {"dstkey", "1-9"}}, gre_conn()));
+  EXPECT_TRUE(matches({{"reply-srckey", "9"}, {"reply-dstkey", "7"}}, gre_conn()));
+  EXPECT_FALSE(matches({{"srckey", "9"}}, gre_conn()));
+  EXPECT_FALSE(matches({{"sport", "7"}}, gre_conn())) << "a key is no port";
+}
+
+TEST(ConnFilter, ThePolicyOfAnotherInstanceIsNotLookedUp) {
+  EXPECT_TRUE(ConnFilter::make(Terms{{"policy", "theirs"}})) << "ctctl cannot know";
+  const auto refused = ConnFilter::make(Terms{{"policy", "theirs"}}, &kPolicies);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message(), "policy: \"theirs\": no such policy, there are default, quick");
+}
+
 TEST(ConnFilter, StatesOfOtherProtocols) {
   EXPECT_TRUE(matches({{"state", "UNREPLIED"}}, udp6_conn()));
   EXPECT_FALSE(matches({{"state", "REPLIED"}}, udp6_conn()));
@@ -205,7 +242,11 @@ TEST(ConnFilter, ErrorsNameFieldValueAndWhatIsRight) {
       {{{"orig-src", "10.0.0.1"}, {"orig-dst", "::1"}}, "orig-dst: IPv4 and IPv6 in one filter"},
       {{{"proto", "gre"}, {"dport", "80"}}, "proto: gre has no ports"},
       {{{"proto", "udp"}, {"icmp-id", "80"}}, "proto: udp has no ICMP"},
-      {{{"icmp-id", "80"}, {"sport", "80"}}, "not both"},
+      {{{"icmp-id", "80"}, {"sport", "80"}}, "ports, or GRE's keys, or ICMP's type"},
+      {{{"srckey", "80"}, {"reply-sport", "80"}}, "ports, or GRE's keys, or ICMP's type"},
+      {{{"proto", "udp"}, {"dstkey", "80"}}, "proto: udp has no keys, gre has"},
+      {{{"proto", "gre"}, {"srckey", "65536"}}, "srckey: \"65536\": expected a key or call id from 0 to 65535"},
+      {{{"class", "sure"}}, "class: \"sure\": expected unanswered, answered or assured"},
       {{{"no-nat", ""}, {"src-nat", ""}}, "no-nat: contradicts"},
       {{{"status", "ASSURED"}, {"not-status", "ASSURED"}}, "not-status: contradicts status"},
       {{{"proto", "udp"}, {"state", "SYN_SENT"}}, "state: udp has no such state"},
@@ -250,20 +291,64 @@ TEST(ConnFilter, AWholeReplyTupleToo) {
   EXPECT_EQ(std::memcmp(&*found, &conn.reply, sizeof(*found)), 0);
 }
 
+bool names(const Terms& terms, const ctd_tuple& tuple) {
+  const auto found = filter(terms).tuple();
+  return found && std::memcmp(&*found, &tuple, sizeof(tuple)) == 0;
+}
+
 TEST(ConnFilter, ATupleOfAPingOrWithoutPorts) {
-  const auto ping = filter({{"proto", "icmp"},
-                            {"orig-src", "10.1.0.2"},
-                            {"orig-dst", "10.0.2.2"},
-                            {"icmp-type", "8"},
-                            {"icmp-id", "3311"},
-                            {"zone", "0"}})
-                        .tuple();
-  ASSERT_TRUE(ping);
-  const ctd_conn conn = ping_conn();
-  EXPECT_EQ(std::memcmp(&*ping, &conn.orig, sizeof(*ping)), 0);
+  Terms ping{{"proto", "icmp"},   {"orig-src", "10.1.0.2"}, {"orig-dst", "10.0.2.2"},
+             {"icmp-type", "13"}, {"icmp-id", "3311"},      {"zone", "0"}};
+  EXPECT_FALSE(filter(ping).tuple()) << "there may be some that differ in their code";
+  ping.push_back({"icmp-code", "2"});
+  ctd_conn conn = ping_conn();
+  conn.orig.dport = htons(13 << 8 | 2);
+  EXPECT_TRUE(names(ping, conn.orig));
+  const Terms answer{{"proto", "icmp"},
+                     {"reply-src", "10.0.2.2"},
+                     {"reply-dst", "10.0.2.1"},
+                     {"reply-icmp-type", "0"},
+                     {"reply-icmp-code", "0"},
+                     {"reply-icmp-id", "3311"},
+                     {"zone", "0"}};
+  EXPECT_TRUE(names(answer, conn.reply));
   EXPECT_TRUE(filter({{"proto", "esp"}, {"orig-src", "10.1.0.2"}, {"orig-dst", "10.0.2.2"}, {"zone", "0"}}).tuple());
   EXPECT_FALSE(filter({{"proto", "gre"}, {"orig-src", "10.1.0.2"}, {"orig-dst", "10.0.2.2"}, {"zone", "0"}}).tuple())
       << "PPTP's calls have the same addresses";
+  const ctd_conn gre = gre_conn();
+  EXPECT_TRUE(names({{"proto", "gre"},
+                     {"orig-src", "10.1.0.2"},
+                     {"orig-dst", "10.0.2.2"},
+                     {"srckey", "7"},
+                     {"dstkey", "9"},
+                     {"zone", "0"}},
+                    gre.orig));
+}
+
+TEST(ConnFilter, WhatGetLeavesOutIsZero) {
+  ctd_conn conn = ping_conn();
+  EXPECT_TRUE(names(ConnFilter::completed({{"proto", "icmp"},
+                                           {"orig-src", "10.1.0.2"},
+                                           {"orig-dst", "10.0.2.2"},
+                                           {"icmp-type", "8"},
+                                           {"icmp-id", "3311"}}),
+                    conn.orig));
+  EXPECT_TRUE(names(ConnFilter::completed({{"proto", "icmp"},
+                                           {"reply-src", "10.0.2.2"},
+                                           {"reply-dst", "10.0.2.1"},
+                                           {"reply-icmp-type", "0"},
+                                           {"reply-icmp-id", "3311"}}),
+                    conn.reply));
+  conn = gre_conn();
+  conn.orig.sport = 0;
+  EXPECT_TRUE(names(
+      ConnFilter::completed({{"proto", "47"}, {"orig-src", "10.1.0.2"}, {"orig-dst", "10.0.2.2"}, {"dstkey", "9"}}),
+      conn.orig));
+  conn.reply.sport = conn.reply.dport = 0;
+  conn.reply.zone = 4;
+  EXPECT_TRUE(names(
+      ConnFilter::completed({{"zone", "4"}, {"proto", "gre"}, {"reply-src", "10.0.2.2"}, {"reply-dst", "10.0.2.1"}}),
+      conn.reply));
 }
 
 TEST(ConnFilter, Ids) {

@@ -23,9 +23,17 @@ using nlohmann::json;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
+// "default", "p1", "p2" …
+ConnPolicies policies() {
+  std::vector<std::string> names{"default"};
+  while (names.size() < CTD_MAX_CT_POLICIES) names.push_back(fmt::format("p{}", names.size()));
+  return ConnPolicies(std::move(names));
+}
+
 std::string saved(const ctd_conn& conn, const ctd_conn* master = nullptr) {
+  static const ConnPolicies all = policies();
   fmt::memory_buffer out;
-  append_saved_conn(out, conn, master, clock_now());
+  append_saved_conn(out, conn, master, all, clock_now());
   return fmt::to_string(out);
 }
 
@@ -148,6 +156,8 @@ TEST(SavedConn, WhatIsWrittenIsReadAgain) {
     EXPECT_FALSE(again.master);
     ctd_conn expected = conn;
     Chance::clear_own(expected);
+    EXPECT_EQ(again.policy, conn.timeout_policy ? fmt::format("p{}", conn.timeout_policy) : "");
+    expected.timeout_policy = 0;  // which number that is here, the caller knows
     ASSERT_EQ(std::memcmp(&expected, &again.conn, sizeof(expected)), 0) << line << "\n" << saved(again.conn);
   }
 }
@@ -170,6 +180,16 @@ TEST(SavedConn, AMasterIsATuple) {
   const ParsedConn child = parsed(saved(udp6_conn(), &master));
   ASSERT_TRUE(child.master);
   EXPECT_EQ(std::memcmp(&*child.master, &master.orig, sizeof(master.orig)), 0);
+}
+
+TEST(SavedConn, WithoutIdleTimesItWasSeenJustNow) {
+  json line = json::parse(saved(masqueraded_conn()));
+  line["track"].erase("orig_idle_ms");
+  line["track"].erase("reply_idle_ms");
+  const ctd_conn again = parsed(line.dump()).conn;
+  EXPECT_EQ(again.last_seen[CTD_DIR_ORIG], static_cast<u32>(kNow));
+  EXPECT_EQ(again.last_seen[CTD_DIR_REPLY], 0u) << "nobody says that it was answered";
+  EXPECT_EQ(jiffies_left(again, kNow), 7440u * kHz) << "its whole timeout, not what is left since its start";
 }
 
 TEST(SavedConn, APlainDumpIsEnough) {
@@ -227,7 +247,7 @@ TEST(SavedConn, ErrorsNameTheMember) {
       {"/track/timeout_ms", nullptr, "track.timeout_ms: expected a number"},
       {"/track/tcp/orig_scale", 256, "track.tcp.orig_scale: expected a number from 0 to 255, not 256"},
       {"/track/master/src", "x", "track.master.src: \"x\": expected an address"},
-      {"/track/policy", 256, "track.policy: expected a number from 0 to 255"},
+      {"/track/policy", 3, "track.policy: expected the name of a timeout policy, not 3"},
   };
   for (const Row& row : rows) {
     json bad = good;

@@ -91,6 +91,40 @@ TEST_F(OrderTest, ADeletionThatCannotFreeATupleNowIsTheSweeps) {
   EXPECT_EQ(world->rt().conns, 0);
 }
 
+TEST_F(OrderTest, ADeadConnectionIsTakenApartWhenItIsAskedAgain) {
+  udp();
+  about(0, world->only());
+  native_map_fail(world->tuple4.raw(), NATIVE_ON_DELETE, EBUSY, 0, 2);
+  for (const u32 result : {CTD_REQUEST_DYING, CTD_REQUEST_DYING, CTD_REQUEST_DONE, CTD_REQUEST_GONE}) {
+    run(CTD_ORDER_DELETE, 1);
+    EXPECT_EQ(request(0).result, result);
+  }
+  EXPECT_EQ(world->tuple4.size(), 0u) << "without the sweep";
+  EXPECT_EQ(world->rt().conns, 0);
+}
+
+// Otherwise a packet under way could revive it behind the deletion's back.
+TEST_F(OrderTest, OneThatDiesOfItsTimeoutIsDeletedToo) {
+  udp();
+  ctd_conn& conn = *world->conn(world->only().id);
+  about(0, conn);
+  conn.ctl = CTD_CTL(CTD_CTL_SEQ(conn.ctl), CTD_CTL_CLASS(conn.ctl), CTD_CONN_DEAD);
+  run(CTD_ORDER_DELETE, 1);
+  EXPECT_EQ(request(0).result, CTD_REQUEST_DONE);
+  EXPECT_EQ(world->tuple4.size(), 0u);
+}
+
+TEST_F(OrderTest, OneThatAnotherCpuTakesApartIsBusy) {
+  udp();
+  ctd_conn& conn = *world->conn(world->only().id);
+  const u32 ctl = conn.ctl;
+  about(0, conn);
+  conn.ctl = CTD_CTL(CTD_CTL_SEQ(ctl), CTD_CTL_CLASS(ctl), CTD_CONN_BUSY);
+  run(CTD_ORDER_DELETE, 1);
+  EXPECT_EQ(request(0).result, CTD_REQUEST_BUSY);
+  conn.ctl = ctl;
+}
+
 TEST_F(OrderTest, UpdateChangesTheMaskedBitsAlone) {
   udp();
   ctd_conn& conn = *world->conn(world->only().id);
@@ -166,6 +200,50 @@ TEST_F(OrderTest, ALockedRecordIsToldAndNotTouched) {
   EXPECT_EQ(conn.mark, 0u);
 }
 
+class CreditTest : public OrderTest, public testing::WithParamInterface<bool> {
+ protected:
+  // A packet of the talk with this port.
+  void packet(bool reply, std::uint16_t port) {
+    PacketBuilder b = frame();
+    if (GetParam())
+      b.ipv6({.src = reply ? "2001:db8:2::2" : "2001:db8:1::2", .dst = reply ? "2001:db8:2::b1" : "2001:db8:2::2"});
+    else
+      b.ipv4({.src = reply ? "10.0.2.2" : "10.1.0.2", .dst = reply ? "10.0.2.1" : "10.0.2.2"});
+    b.udp(reply ? Udp{53, port} : Udp{port, 53}).payload(4);
+    world->from(reply ? kWan : kLan, b.build());
+  }
+  void talk(std::uint16_t port, int packets) {
+    for (int i = 0; i < packets; ++i) {
+      packet(false, port);
+      packet(true, port);
+    }
+  }
+  u32 verdicts() const { return GetParam() ? world->cache6.size() : world->cache4.size(); }
+};
+
+TEST_P(CreditTest, OfOneConnectionAndItsVerdictsStay) {
+  make({.masquerade6 = true, .fast = true});
+  talk(40000, 20);
+  talk(41000, 20);
+  ASSERT_EQ(verdicts(), 4u);
+  const ctd_conn *first = world->connections().at(0), *second = world->connections().at(1);
+  ASSERT_LT(first->count[0].packets, 20u);
+  const u64 others = second->count[0].packets;
+  about(0, *first);
+  run(CTD_ORDER_CREDIT, 1);
+  EXPECT_EQ(request(0).result, CTD_REQUEST_DONE);
+  for (const ctd_dir dir : {CTD_DIR_ORIG, CTD_DIR_REPLY}) EXPECT_EQ(first->count[dir].packets, 20u);
+  EXPECT_EQ(second->count[0].packets, others) << "nobody asked for it";
+  EXPECT_EQ(verdicts(), 4u);
+  run(CTD_ORDER_CREDIT, 1);
+  EXPECT_EQ(first->count[0].packets, 20u) << "once";
+  request(0).seq++;
+  run(CTD_ORDER_CREDIT, 1);
+  EXPECT_EQ(request(0).result, CTD_REQUEST_GONE);
+}
+INSTANTIATE_TEST_SUITE_P(Families, CreditTest, testing::Bool(),
+                         [](const auto& tested) { return tested.param ? "Ipv6" : "Ipv4"; });
+
 TEST_F(OrderTest, ADeletedConnectionsCopyComesBackAsItWas) {
   udp();
   world->from(kWan, frame().ipv4({.src = "10.0.2.2", .dst = "10.0.2.1"}).udp({53, 40000}).payload(4).build());
@@ -235,14 +313,28 @@ TEST_F(OrderTest, AFullTableRefuses) {
   ctd_conn conn = world->only();
   conn.status |= CTD_STATUS_SEEN_REPLY | CTD_STATUS_ASSURED;
   u32 refused = 0;
+  const u64 counted = world->drops(CTD_DROP_CT_FULL);
   for (u32 i = 0; i < 64; ++i) {
     conn.orig.sport = htons(static_cast<u16>(1000 + i));
     conn.reply.dport = htons(static_cast<u16>(1000 + i));
     refused += insert(conn, CTD_CLASS_ASSURED) == CTD_REQUEST_FULL;
   }
   EXPECT_GE(refused, 64u - 8);
+  EXPECT_EQ(world->drops(CTD_DROP_CT_FULL) - counted, refused) << "as a packet that found no room";
   EXPECT_LE(world->connections().size(), 8u);
   EXPECT_EQ(world->broken(), "");
+}
+
+TEST_F(OrderTest, AZoneAtItsLimitRefuses) {
+  udp();
+  ctd_conn conn = world->only();
+  conn.orig.zone = conn.reply.zone = 9;
+  Map<u32, ctd_zone>("ct_zones").find(9)->limit = 1;
+  EXPECT_EQ(insert(conn), CTD_REQUEST_DONE);
+  conn.orig.sport = conn.reply.dport = htons(7);
+  EXPECT_EQ(insert(conn), CTD_REQUEST_LIMIT);
+  EXPECT_EQ(world->drops(CTD_DROP_CT_LIMIT), 1u);
+  EXPECT_EQ(world->drops(CTD_DROP_CT_FULL), 0u);
 }
 
 TEST_F(OrderTest, ABatchIsBounded) {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sizes of the connection table, its memory, and the report of refused connections.
+#include <memory>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "daemon/datapath.hpp"
 #include "daemon/table_size.hpp"
 #include "daemon/table_stats.hpp"
+#include "datapath.skel.h"
 
 namespace ctd {
 namespace {
@@ -29,6 +33,21 @@ TEST(TableSize, ClassesShareOneArrayOfRings) {
     EXPECT_EQ(classes[CTD_CLASS_INDEX(CTD_CLASS_ASSURED, CTD_IPV6)].quota, size.ipv6);
     EXPECT_EQ(classes[CTD_CLASS_INDEX(CTD_CLASS_UNANSWERED, CTD_IPV4)].quota, size.ipv4 / 2);
   }
+}
+
+// A settled connection of either family has a verdict in each direction.
+TEST(TableSize, EveryDirectionHasRoomForItsVerdict) {
+  const std::unique_ptr<datapath_bpf, void (*)(datapath_bpf*)> skeleton(datapath_bpf__open(), datapath_bpf__destroy);
+  ASSERT_TRUE(skeleton);
+  const auto entries = [&](const char* map) {
+    return bpf_map__max_entries(bpf_object__find_map_by_name(skeleton->obj, map));
+  };
+  set_table_sizes(skeleton->obj, {.total = 100'000, .ipv4 = 20'000, .ipv6 = 90'000});
+  for (const char* map : {"ct_tuple4", "ct_cache4"}) EXPECT_GE(entries(map), 2u * 20'000) << map;
+  for (const char* map : {"ct_tuple6", "ct_cache6"}) EXPECT_GE(entries(map), 2u * 90'000) << map;
+  // As docs/architecture.md has it, for the default; it leaves out what is small.
+  set_table_sizes(skeleton->obj, {.total = 262'144, .ipv4 = 262'144, .ipv6 = 262'144});
+  EXPECT_NEAR(static_cast<double>(memory_of_table(skeleton->obj)) / (1 << 20), 455.9, 4);
 }
 
 TEST(TableSize, MemoryIsCheckedByName) {

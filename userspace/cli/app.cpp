@@ -188,7 +188,8 @@ class CommandLine {
     ConntrackOptions& options = options_.conntrack;
     conntrack_verb(parent, "dump", "List connections", {"table", "json", "ndjson", "conntrack", "dpctl"},
                    conntrack_dump);
-    conntrack_verb(parent, "get", "Show one connection, by its whole tuple or its id", {"json"}, conntrack_get);
+    conntrack_verb(parent, "get", "Show one connection, by its whole tuple or its id",
+                   {"json", "table", "ndjson", "conntrack", "dpctl"}, conntrack_get);
     conntrack_verb(parent, "count", "How many connections there are", {}, conntrack_count);
     conntrack_verb(parent, "delete", "Delete connections", {}, conntrack_delete);
     conntrack_verb(parent, "flush", "Delete all connections, or those of a filter", {}, conntrack_flush);

@@ -24,6 +24,8 @@ class DumpWriter {
 };
 
 std::unique_ptr<DumpWriter> make_table_writer(Output& out);
+// A table of one: titles and a row.
+Result<> write_row(Output& out, std::string_view line);
 std::unique_ptr<DumpWriter> make_json_writer(Output& out);  // one array
 std::unique_ptr<DumpWriter> make_ndjson_writer(Output& out);
 

@@ -31,6 +31,8 @@ constexpr std::array kMembers{
     Member{"orig-dst", "orig", "dst", false},
     Member{"sport", "orig", "sport", true},
     Member{"dport", "orig", "dport", true},
+    Member{"srckey", "orig", "srckey", true},
+    Member{"dstkey", "orig", "dstkey", true},
     Member{"icmp-id", "orig", "id", true},
     Member{"icmp-type", "orig", "type", true},
     Member{"icmp-code", "orig", "code", true},
@@ -38,6 +40,11 @@ constexpr std::array kMembers{
     Member{"reply-dst", "reply", "dst", false},
     Member{"reply-sport", "reply", "sport", true},
     Member{"reply-dport", "reply", "dport", true},
+    Member{"reply-srckey", "reply", "srckey", true},
+    Member{"reply-dstkey", "reply", "dstkey", true},
+    Member{"reply-icmp-id", "reply", "id", true},
+    Member{"reply-icmp-type", "reply", "type", true},
+    Member{"reply-icmp-code", "reply", "code", true},
 };
 
 Result<json> member_value(const ConnFilter::Term& term, bool number) {
@@ -52,7 +59,14 @@ void complete_reply(json& conn) {
   if (!conn.contains("reply")) return;
   const json& orig = conn["orig"];
   json& reply = conn["reply"];
-  for (const auto& [member, from] : {std::pair{"src", "dst"}, {"dst", "src"}, {"sport", "dport"}, {"dport", "sport"}})
+  for (const auto& [member, from] : {std::pair{"src", "dst"},
+                                     {"dst", "src"},
+                                     {"sport", "dport"},
+                                     {"dport", "sport"},
+                                     {"srckey", "dstkey"},
+                                     {"dstkey", "srckey"},
+                                     {"id", "id"},
+                                     {"code", "code"}})
     if (!reply.contains(member) && orig.contains(from)) reply[member] = orig[from];
 }
 
@@ -99,7 +113,11 @@ Result<> conntrack_dump(const ConntrackOptions& options, const Client& client, O
 }
 
 Result<> conntrack_get(const ConntrackOptions& options, const Client& client, Output& out) {
-  return out.write(CTD_TRY(client.get(filter_path("/v1/conntrack/entry", options.terms))));
+  const bool text = options.format == "conntrack" || options.format == "dpctl";
+  const std::string entry = CTD_TRY(client.get(filter_path(
+      "/v1/conntrack/entry", options.terms, text ? FilterTerms{{"format", options.format}} : FilterTerms{})));
+  if (options.format != "table") return out.write(entry);
+  return write_row(out, std::string_view(entry).substr(0, entry.find('\n')));
 }
 
 Result<> conntrack_count(const ConntrackOptions& options, const Client& client, Output& out) {

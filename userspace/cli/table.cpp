@@ -9,42 +9,46 @@
 namespace ctd {
 
 Table::Table(Output& out, std::vector<Column> columns, std::size_t batch)
-    : out_(out), columns_(std::move(columns)), batch_(batch) {
-  for (const Column& column : columns_) widths_.push_back(column.title.size());
+    : out_(out), columns_(std::move(columns)), batch_(batch), widths_(columns_.size()) {
+  for (const Column& column : columns_) keep(column.title);
 }
 
-Result<> Table::add(std::vector<std::string> cells) {
-  cells.resize(columns_.size());
-  for (std::size_t i = 0; i < cells.size(); ++i) widths_[i] = std::max(widths_[i], cells[i].size());
-  rows_.push_back(std::move(cells));
-  if (rows_.size() < batch_) return {};
+void Table::keep(std::string_view cell) {
+  std::size_t& width = widths_[lengths_.size() % columns_.size()];
+  width = std::max(width, cell.size());
+  text_ += cell;
+  lengths_.push_back(cell.size());
+}
+
+Result<> Table::add(std::initializer_list<std::string_view> cells) {
+  for (const std::string_view cell : cells) keep(cell);
+  while (lengths_.size() % columns_.size()) keep({});
+  if (++rows_ < batch_) return {};
   return write_batch();
 }
 
 Result<> Table::finish() { return write_batch(); }
 
 Result<> Table::write_batch() {
-  if (!titles_written_) {
-    std::vector<std::string> titles;
-    for (const Column& column : columns_) titles.emplace_back(column.title);
-    CTD_TRY(write_row(titles));
-    titles_written_ = true;
-  }
-  for (const auto& row : rows_) CTD_TRY(write_row(row));
-  rows_.clear();
-  return {};
-}
-
-Result<> Table::write_row(const std::vector<std::string>& cells) {
+  std::string_view rest = text_;
   std::string line;
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    const std::string padding(widths_[i] - cells[i].size(), ' ');
-    if (i) line += "  ";
-    line += columns_[i].align == Align::kRight ? padding + cells[i] : cells[i] + padding;
+  for (std::size_t i = 0; i < lengths_.size(); ++i) {
+    const std::size_t column = i % columns_.size(), padding = widths_[column] - lengths_[i];
+    if (column) line += "  ";
+    if (columns_[column].align == Align::kRight) line.append(padding, ' ');
+    line += rest.substr(0, lengths_[i]);
+    rest.remove_prefix(lengths_[i]);
+    if (columns_[column].align == Align::kLeft) line.append(padding, ' ');
+    if (column + 1 < columns_.size()) continue;
+    line.erase(line.find_last_not_of(' ') + 1);
+    line += '\n';
+    CTD_TRY(out_.write(line));
+    line.clear();
   }
-  line.erase(line.find_last_not_of(' ') + 1);
-  line += '\n';
-  return out_.write(line);
+  text_.clear();
+  lengths_.clear();
+  rows_ = 0;
+  return {};
 }
 
 std::string short_count(uint64_t count) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,21 +25,22 @@ class Table {
 
   Table(Output& out, std::vector<Column> columns, std::size_t batch = 1000);
 
-  // cells: one for each column.
-  Result<> add(std::vector<std::string> cells);
+  // cells: one for each column; those that are missing are empty.
+  Result<> add(std::initializer_list<std::string_view> cells);
   // Writes what is left; the titles even if there is no row.
   Result<> finish();
 
  private:
-  Result<> write_row(const std::vector<std::string>& cells);
+  void keep(std::string_view cell);
   Result<> write_batch();
 
   Output& out_;
   const std::vector<Column> columns_;
   const std::size_t batch_;
   std::vector<std::size_t> widths_;
-  std::vector<std::vector<std::string>> rows_;
-  bool titles_written_ = false;
+  std::string text_;                  // of the batch's cells, one after the other
+  std::vector<std::size_t> lengths_;  // theirs, and before them the titles'
+  std::size_t rows_ = 0;
 };
 
 // "999", "1.9k", "12M", "3.4G": at most four characters and a half.

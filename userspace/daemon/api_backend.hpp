@@ -16,6 +16,7 @@
 
 #include "daemon/event_hub.hpp"
 #include "daemon/table_stats.hpp"
+#include "lib/conn_policies.hpp"
 #include "lib/conn_table.hpp"
 #include "lib/conn_update.hpp"
 #include "lib/expect.hpp"
@@ -82,12 +83,15 @@ class ApiBackend {
   // A view whose arrays stay as long as the backend.
   virtual ConnTable connections() = 0;
   virtual Result<KernelClock> clock() = 0;
-  // Adds to the records what the verdict cache has counted so far. Before every dump.
+  // Adds to the records what the verdict cache has counted so far, of all connections: before every dump. Takes seconds
+  // when there are millions.
   virtual Result<> credit_counters() = 0;
+  // Of these alone, by their unique ids.
+  virtual Result<> credit_counters(std::span<const uint64_t> ids) = 0;
   // The id of the connection that has this tuple in either direction.
   virtual Result<std::optional<uint32_t>> find(const ctd_tuple& tuple) = 0;
   // Of connections by their unique ids; those that are gone are passed over. Both answer how many it was; deleted ones
-  // are gone then, their tuples free.
+  // are gone then, their tuples free. An error with code EBUSY: some stayed in use, all others are done.
   virtual Result<uint64_t> remove(std::span<const uint64_t> ids, ctd_end_reason why) = 0;
   virtual Result<uint64_t> update(std::span<const uint64_t> ids, const ConnUpdate& update) = 0;
   // One result for each.
@@ -110,6 +114,8 @@ class ApiBackend {
 
   virtual Result<ZoneTable> zones() = 0;
   virtual Result<std::vector<PolicyInfo>> policies() = 0;
+  // Also those that the configuration does not have any more, while connections may have them.
+  virtual Result<ConnPolicies> policy_names() = 0;
   // zone: none for the default limit. limit: 0 for no limit, none for the default one.
   virtual Result<> set_zone_limit(std::optional<uint16_t> zone, std::optional<uint32_t> limit) = 0;
 

@@ -31,16 +31,12 @@ Result<T> or_bad(Result<T> result) {
   return result;
 }
 
-// The filter that the query names; `format` is no part of it.
+// Those that the query names; `format` is no part of the filter.
 std::vector<ConnFilter::Term> terms_of(const Request& request, bool with_format = false) {
   std::vector<ConnFilter::Term> terms;
   for (const auto& [name, value] : request.params)
     if (!with_format || name != kFormat) terms.push_back({name, value});
   return terms;
-}
-
-Result<ConnFilter> filter_of(const Request& request, bool with_format = false) {
-  return or_bad(ConnFilter::make(terms_of(request, with_format)));
 }
 
 struct Format {
@@ -93,8 +89,13 @@ void answer(Response& response, const Json& json) { response.set_content(json.du
 
 }  // namespace
 
-Result<ConnWalk> ConntrackApi::walk(const ConnFilter& filter, const KernelClock& now) {
-  std::optional<std::vector<uint32_t>> only;
+Result<ConnFilter> ConntrackApi::filter_of(std::span<const ConnFilter::Term> terms) {
+  const ConnPolicies policies = CTD_TRY(backend_.policy_names());
+  return or_bad(ConnFilter::make(terms, &policies));
+}
+
+Result<ConntrackApi::Only> ConntrackApi::look_up(const ConnFilter& filter) {
+  Only only;
   if (const auto tuple = filter.tuple()) {
     only.emplace();
     if (const auto id = CTD_TRY(backend_.find(*tuple))) only->push_back(*id);
@@ -102,44 +103,62 @@ Result<ConnWalk> ConntrackApi::walk(const ConnFilter& filter, const KernelClock&
     only.emplace();
     for (const uint64_t id : filter.ids()) only->push_back(static_cast<uint32_t>(id));
   }
-  return ConnWalk(backend_.connections(), filter, now, std::move(only));
+  return only;
+}
+
+// A look-up reads the verdicts of what it found, not those of a whole table.
+Result<> ConntrackApi::credit(const Only& only) {
+  if (!only) return backend_.credit_counters().context("credit counters");
+  std::vector<uint64_t> ids;
+  ctd_conn conn;
+  for (const uint32_t id : *only)
+    if (backend_.connections().read(id, conn) == ConnTable::Read::kLive) ids.push_back(unique_conn_id(conn));
+  if (ids.empty()) return {};
+  return backend_.credit_counters(ids).context("credit counters");
+}
+
+Result<ConnWalk> ConntrackApi::walk(const ConnFilter& filter, const KernelClock& now) {
+  return ConnWalk(backend_.connections(), filter, now, CTD_TRY(look_up(filter)));
 }
 
 Result<> ConntrackApi::dump(const Request& request, Response& response) {
   const Format format = CTD_TRY(format_of(request));
-  const ConnFilter filter = CTD_TRY(filter_of(request, true));
-  CTD_TRY(backend_.credit_counters().context("credit counters"));
+  const ConnFilter filter = CTD_TRY(filter_of(terms_of(request, true)));
+  Only only = CTD_TRY(look_up(filter));
+  CTD_TRY(credit(only));
   const KernelClock clock = CTD_TRY(backend_.clock());
-  auto dump = std::make_shared<ConnDump>(CTD_TRY(walk(filter, clock)), clock, origin_, format.form);
+  ConnWalk walk(backend_.connections(), filter, clock, std::move(only));
+  auto dump =
+      std::make_shared<ConnDump>(std::move(walk), clock, origin_, format.form, CTD_TRY(backend_.policy_names()));
   stream_pieces(response, format.content_type,
                 [dump = std::move(dump)](fmt::memory_buffer& piece) { return dump->next(piece, kPieceSize); });
   return {};
 }
 
 Result<> ConntrackApi::get(const Request& request, Response& response) {
-  std::vector<ConnFilter::Term> terms = terms_of(request);
-  if (!request.has_param("zone")) terms.push_back({"zone", "0"});
-  ConnFilter filter = CTD_TRY(or_bad(ConnFilter::make(terms)));
-  if (filter.ids().size() == 1)
-    filter = CTD_TRY(filter_of(request));  // an id needs no zone
-  else if (!filter.tuple())
+  const Format format = CTD_TRY(format_of(request));
+  std::vector<ConnFilter::Term> terms = terms_of(request, true);
+  ConnFilter filter = CTD_TRY(filter_of(terms));
+  if (filter.ids().empty()) filter = CTD_TRY(filter_of(ConnFilter::completed(std::move(terms))));
+  if (filter.ids().size() != 1 && !filter.tuple())
     return bad(
-        fail("expected one id, or a whole tuple: proto, and source and destination with their ports (ICMP: "
-             "icmp-id and icmp-type) of one direction; zone is 0 unless it is given"));
-  CTD_TRY(backend_.credit_counters().context("credit counters"));
+        fail("expected one id, or a whole tuple: proto, and source and destination of one direction with their ports "
+             "(ICMP: icmp-type and icmp-id); zone, ICMP's code and GRE's keys are 0 unless they are given"));
+  Only only = CTD_TRY(look_up(filter));
+  CTD_TRY(credit(only));
   const KernelClock clock = CTD_TRY(backend_.clock());
-  ConnWalk found = CTD_TRY(walk(filter, clock));
+  ConnWalk found(backend_.connections(), filter, clock, std::move(only));
   ctd_conn conn;
   if (!found.next(conn)) return Error("no such connection", ENOENT);
   fmt::memory_buffer out;
-  append_conn_json(out, conn, clock);
+  append_conn(out, format.form, conn, found.table(), CTD_TRY(backend_.policy_names()), clock);
   out.push_back('\n');
-  response.set_content(fmt::to_string(out), "application/json");
+  response.set_content(fmt::to_string(out), format.form == DumpForm::kJson ? "application/json" : format.content_type);
   return {};
 }
 
 Result<> ConntrackApi::count(const Request& request, Response& response) {
-  const ConnFilter filter = CTD_TRY(filter_of(request));
+  const ConnFilter filter = CTD_TRY(filter_of(terms_of(request)));
   uint64_t count = 0;
   if (filter.empty()) {
     count = backend_.connections().count();
@@ -155,18 +174,26 @@ template <typename Step>
 Result<uint64_t> ConntrackApi::in_batches(const ConnFilter& filter, Step step) {
   ConnWalk all = CTD_TRY(walk(filter, CTD_TRY(backend_.clock())));
   uint64_t sum = 0;
+  std::optional<Error> busy;  // of some; the others are not to wait for them
   std::vector<uint64_t> ids;
   ids.reserve(kBatch);
   for (bool more = true; more;) {
     ids.clear();
     for (ctd_conn conn; ids.size() < kBatch && (more = all.next(conn));) ids.push_back(unique_conn_id(conn));
-    sum += CTD_TRY(step(ids));
+    const Result<uint64_t> done = step(ids);
+    if (done)
+      sum += *done;
+    else if (done.error().code() == EBUSY)
+      busy = done.error();
+    else
+      return done.error();
   }
+  if (busy) return *busy;
   return sum;
 }
 
 Result<> ConntrackApi::remove(const Request& request, Response& response) {
-  const ConnFilter filter = CTD_TRY(filter_of(request));
+  const ConnFilter filter = CTD_TRY(filter_of(terms_of(request)));
   const ctd_end_reason why = filter.empty() ? CTD_END_FLUSHED : CTD_END_DELETED;
   const uint64_t deleted =
       CTD_TRY(in_batches(filter, [&](std::span<const uint64_t> ids) { return backend_.remove(ids, why); }));
@@ -175,7 +202,7 @@ Result<> ConntrackApi::remove(const Request& request, Response& response) {
 }
 
 Result<> ConntrackApi::update(const Request& request, Response& response) {
-  const ConnFilter filter = CTD_TRY(filter_of(request));
+  const ConnFilter filter = CTD_TRY(filter_of(terms_of(request)));
   const ConnUpdate update = CTD_TRY(update_of(request.body));
   const uint64_t updated =
       CTD_TRY(in_batches(filter, [&](std::span<const uint64_t> ids) { return backend_.update(ids, update); }));
@@ -197,6 +224,7 @@ Result<> ConntrackApi::insert(const Request& request, Response& response) {
   if (!request.params.empty())
     return bad(fail("\"{}\": an insertion takes no parameters", request.params.begin()->first));
   const KernelClock clock = CTD_TRY(backend_.clock());
+  const ConnPolicies policies = CTD_TRY(backend_.policy_names());
   Json refused = Json::array();
   const auto refuse = [&](std::size_t line, const std::string& why) {
     refused.push_back({{"line", line}, {"error", why}});
@@ -212,6 +240,13 @@ Result<> ConntrackApi::insert(const Request& request, Response& response) {
       refuse(number, parsed.error().message());
       continue;
     }
+    const auto policy = policies.find(parsed->policy.empty() ? kDefaultPolicy : parsed->policy);
+    if (!policy) {
+      refuse(number, fmt::format("track.policy: \"{:.40}\": no such timeout policy, there are {}", parsed->policy,
+                                 policies.all()));
+      continue;
+    }
+    parsed->conn.timeout_policy = *policy;
     if (parsed->master) CTD_TRY(resolve_master(*parsed->master, parsed->conn));
     conns.push_back({parsed->conn, parsed->cls});
     lines.push_back(number);
@@ -222,6 +257,7 @@ Result<> ConntrackApi::insert(const Request& request, Response& response) {
     inserted += results[i] == Inserted::kDone;
     existing += results[i] == Inserted::kExists;
     if (results[i] == Inserted::kFull) refuse(lines[i], "the table has no room for it");
+    if (results[i] == Inserted::kLimit) refuse(lines[i], "its zone is at its limit");
   }
   answer(response, {{"inserted", inserted}, {"existing", existing}, {"refused", std::move(refused)}});
   return {};

@@ -2,7 +2,10 @@
 // The control API's resource /v1/conntrack: dump, get, count, delete, update, insert. docs/api.md describes it.
 #pragma once
 
+#include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include <httplib.h>
 
@@ -27,6 +30,11 @@ class ConntrackApi {
   Result<> insert(const httplib::Request& request, httplib::Response& response);  // POST /v1/conntrack
 
  private:
+  // The ids of all that can match, if a look-up says them; none: the whole table.
+  using Only = std::optional<std::vector<uint32_t>>;
+  Result<ConnFilter> filter_of(std::span<const ConnFilter::Term> terms);
+  Result<Only> look_up(const ConnFilter& filter);
+  Result<> credit(const Only& only);
   Result<ConnWalk> walk(const ConnFilter& filter, const KernelClock& now);
   // Calls `step` with the unique ids of what the filter means, a few thousand at a time; sums up what it answers.
   template <typename Step>

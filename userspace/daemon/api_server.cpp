@@ -310,7 +310,12 @@ void ApiServer::Impl::events(const Request& request, Response& response) {
     if (!bits) return answer_error(response, 400, bits.error().message());
     wanted = *bits;
   }
-  const auto filter = ConnFilter::make(terms);
+  const auto policies = [this] {
+    const std::lock_guard lock(backend_mutex_);
+    return backend_.policy_names();
+  }();
+  if (!policies) return answer_error(response, 500, policies.error().message());
+  const auto filter = ConnFilter::make(terms, &*policies);
   if (!filter) return answer_error(response, 400, filter.error().message());
   const auto clock = [this] {
     const std::lock_guard lock(backend_mutex_);

@@ -18,14 +18,26 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kOrderPatience = 5s;  // a batch takes less than a millisecond, once the CPU comes to it
-constexpr auto kBusyPause = 1ms;     // until a record that is locked is tried again
+constexpr auto kBusyPause = 1ms;     // until a record that is in use is tried again
 constexpr int kBusyRounds = 100;
-constexpr auto kSweepPatience = 10s;  // two rounds, of a second each when nothing else is to be done
 
 Result<Mapping> map_memory(int fd, std::size_t size, const char* name) {
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (data == MAP_FAILED) return fail_errno(errno, "mapping map {}", name);
   return Mapping(data, size);
+}
+
+Inserted inserted_of(u32 result) {
+  switch (result) {
+    case CTD_REQUEST_DONE:
+      return Inserted::kDone;
+    case CTD_REQUEST_EXISTS:
+      return Inserted::kExists;
+    case CTD_REQUEST_LIMIT:
+      return Inserted::kLimit;
+    default:
+      return Inserted::kFull;
+  }
 }
 
 }  // namespace
@@ -54,53 +66,52 @@ Result<> ConnOrders::run(ctd_order_kind kind, u32 count) {
   return fail("an order to the connection table was not carried out in {} s: is a CPU stuck?", kOrderPatience.count());
 }
 
-Result<> ConnOrders::run_batch(ctd_order_kind kind, std::span<const uint64_t> ids,
-                               const std::function<void(u32)>& done) {
-  std::vector<uint64_t> left(ids.begin(), ids.end()), busy;
-  for (int round = 0; round < kBusyRounds; ++round) {
-    for (std::size_t i = 0; i < left.size(); ++i) {
-      requests()[i].id = static_cast<u32>(left[i]);
-      requests()[i].seq = static_cast<u32>(left[i] >> 32);
-    }
-    CTD_TRY(run(kind, static_cast<u32>(left.size())));
-    for (std::size_t i = 0; i < left.size(); ++i) {
-      if (requests()[i].result == CTD_REQUEST_BUSY)
-        busy.push_back(left[i]);
-      else
-        done(requests()[i].result);
-    }
-    if (busy.empty()) return {};
-    left = std::exchange(busy, {});
-    std::this_thread::sleep_for(kBusyPause);
+Result<> ConnOrders::run_batch(ctd_order_kind kind, std::span<const Asked> batch, const Done& done,
+                               std::vector<Asked>& again) {
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    requests()[i].id = static_cast<u32>(batch[i].id);
+    requests()[i].seq = static_cast<u32>(batch[i].id >> 32);
   }
-  return fail("{} connections stayed locked", left.size());
+  CTD_TRY(run(kind, static_cast<u32>(batch.size())));
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const u32 result = requests()[i].result;
+    const bool tell = result != CTD_REQUEST_BUSY && !batch[i].told;
+    if (tell) done(result);
+    if (result == CTD_REQUEST_BUSY || result == CTD_REQUEST_DYING)
+      again.push_back({batch[i].id, batch[i].told || tell});
+  }
+  return {};
 }
 
-Result<> ConnOrders::run_over(ctd_order_kind kind, std::span<const uint64_t> ids,
-                              const std::function<void(u32)>& done) {
-  for (; !ids.empty(); ids = ids.subspan(std::min<std::size_t>(ids.size(), CTD_MAX_REQUESTS)))
-    CTD_TRY(run_batch(kind, ids.first(std::min<std::size_t>(ids.size(), CTD_MAX_REQUESTS)), done));
-  return {};
+// Who is busy does not hold up the others: all batches are done before the first is asked again.
+Result<> ConnOrders::run_over(ctd_order_kind kind, std::span<const uint64_t> ids, const Done& done) {
+  std::vector<Asked> left, again;
+  left.reserve(ids.size());
+  for (const uint64_t id : ids) left.push_back({id, false});
+  for (int round = 0; round < kBusyRounds; ++round) {
+    if (round) std::this_thread::sleep_for(kBusyPause);
+    for (std::span<const Asked> rest = left; !rest.empty();) {
+      const auto batch = rest.first(std::min<std::size_t>(rest.size(), CTD_MAX_REQUESTS));
+      CTD_TRY(run_batch(kind, batch, done, again));
+      rest = rest.subspan(batch.size());
+    }
+    left = std::exchange(again, {});
+    if (left.empty()) return {};
+  }
+  return Error(
+      fmt::format("the records of {} of {} connections stayed in use; all others are done", left.size(), ids.size()),
+      EBUSY);
 }
 
 Result<uint64_t> ConnOrders::remove(std::span<const uint64_t> ids, ctd_end_reason why) {
   uint64_t removed = 0;
-  bool dying = false;
   order().reason = why;
-  CTD_TRY(run_over(CTD_ORDER_DELETE, ids, [&](u32 result) {
-    removed += result == CTD_REQUEST_DONE || result == CTD_REQUEST_DYING;
-    dying |= result == CTD_REQUEST_DYING;
-  }));
-  if (dying) CTD_TRY(wait_for_sweep());
+  CTD_TRY(run_over(CTD_ORDER_DELETE, ids, [&](u32 result) { removed += result != CTD_REQUEST_GONE; }));
   return removed;
 }
 
-Result<> ConnOrders::wait_for_sweep() const {
-  const auto sweeps = [this] { return __atomic_load_n(&dp_->rt()->sweeps, __ATOMIC_RELAXED); };
-  const uint64_t before = sweeps();
-  for (const auto deadline = Clock::now() + kSweepPatience; Clock::now() < deadline; std::this_thread::sleep_for(20ms))
-    if (sweeps() >= before + 2) return {};
-  return fail("connections are dead, but the sweep has not come round: is its timer alive?");
+Result<> ConnOrders::credit(std::span<const uint64_t> ids) {
+  return run_over(CTD_ORDER_CREDIT, ids, [](u32) {});
 }
 
 Result<uint64_t> ConnOrders::update(std::span<const uint64_t> ids, const ConnUpdate& update) {
@@ -135,10 +146,7 @@ Result<std::vector<Inserted>> ConnOrders::insert(std::span<const NewConn> conns)
       requests()[i].cls = batch[i].cls;
     }
     CTD_TRY(run(CTD_ORDER_INSERT, static_cast<u32>(batch.size())));
-    for (const ctd_request& request : requests().first(batch.size()))
-      results.push_back(request.result == CTD_REQUEST_DONE     ? Inserted::kDone
-                        : request.result == CTD_REQUEST_EXISTS ? Inserted::kExists
-                                                               : Inserted::kFull);
+    for (const ctd_request& request : requests().first(batch.size())) results.push_back(inserted_of(request.result));
     conns = conns.subspan(batch.size());
   }
   return results;

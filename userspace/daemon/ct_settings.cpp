@@ -9,6 +9,7 @@ namespace {
 
 Result<std::vector<std::string>> names_in(const Datapath& dp) {
   std::vector<std::string> names(CTD_MAX_CT_POLICIES);
+  names[0] = kDefaultPolicy;
   for (u32 id = 1; id < names.size(); ++id) {
     const auto policy = CTD_TRY((map_get<u32, ctd_ct_policy>(dp, "ct_policies", id)));
     names[id] = std::string(policy.name, strnlen(policy.name, sizeof(policy.name)));
@@ -58,6 +59,7 @@ Result<CtSettings> CtSettings::apply(const Datapath& dp, const CtConfig& config)
   CtSettings settings(dp, config);
   settings.policies_ = CTD_TRY(assign_policy_ids(config, CTD_TRY(names_in(dp))));
   CTD_TRY(settings.write_policies(config));
+  settings.policy_names_ = ConnPolicies(CTD_TRY(names_in(dp)));
   settings.write_zones(config);
   return settings;
 }
@@ -118,14 +120,14 @@ ZoneTable CtSettings::zones() const {
                            .limit = zones[number].limit,
                            .own_limit = own_limit,
                            .count = static_cast<u32>(std::max(count, 0)),
-                           .policy = policy == policies_.end() ? "default" : policy->first});
+                           .policy = policy == policies_.end() ? kDefaultPolicy : policy->first});
   }
   return table;
 }
 
 Result<std::vector<PolicyInfo>> CtSettings::policy_list() const {
   const auto defaults = CTD_TRY((map_get<u32, ctd_ct_policy>(dp_, "ct_policies", 0)));
-  std::vector<PolicyInfo> list{{"default", defaults}};
+  std::vector<PolicyInfo> list{{kDefaultPolicy, defaults}};
   for (const auto& [name, id] : policies_) {
     auto policy = CTD_TRY((map_get<u32, ctd_ct_policy>(dp_, "ct_policies", id)));
     for (u32 place = 0; place < CTD_TIMEOUT_COUNT; ++place) {

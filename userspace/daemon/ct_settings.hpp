@@ -12,6 +12,7 @@
 #include "daemon/ct_config.hpp"
 #include "daemon/datapath.hpp"
 #include "daemon/rule.hpp"
+#include "lib/conn_policies.hpp"
 #include "lib/result.hpp"
 
 namespace ctd {
@@ -33,6 +34,9 @@ class CtSettings {
   // The default first. Complete: what a policy does not say is filled in.
   Result<std::vector<PolicyInfo>> policy_list() const;
 
+  // By id, those that are not configured any more included.
+  const ConnPolicies& policy_names() const { return policy_names_; }
+
   // zone: none for the default limit. limit: 0 for none.
   void set_limit(std::optional<u16> zone, u32 limit);
   // Back to the default limit, or to no default limit.
@@ -46,6 +50,7 @@ class CtSettings {
 
   const Datapath& dp_;
   PolicyNames policies_;
+  ConnPolicies policy_names_;
   u32 default_limit_ = 0;
   std::map<u16, u32> limits_;  // of zones that have one of their own
 };

@@ -56,6 +56,7 @@ class Daemon final : public ApiBackend {
   ConnTable connections() override;
   Result<KernelClock> clock() override;
   Result<> credit_counters() override;
+  Result<> credit_counters(std::span<const uint64_t> ids) override;
   Result<std::optional<uint32_t>> find(const ctd_tuple& tuple) override;
   Result<uint64_t> remove(std::span<const uint64_t> ids, ctd_end_reason why) override;
   Result<uint64_t> update(std::span<const uint64_t> ids, const ConnUpdate& update) override;
@@ -70,6 +71,7 @@ class Daemon final : public ApiBackend {
   Result<std::vector<PortStats>> stats() override;
   Result<ZoneTable> zones() override;
   Result<std::vector<PolicyInfo>> policies() override;
+  Result<ConnPolicies> policy_names() override;
   Result<> set_zone_limit(std::optional<uint16_t> zone, std::optional<uint32_t> limit) override;
   Result<TableStats> table_stats() override;
   Result<> shutdown() override;

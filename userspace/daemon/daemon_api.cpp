@@ -34,6 +34,8 @@ Result<KernelClock> Daemon::clock() {
 
 Result<> Daemon::credit_counters() { return dp_->credit(); }
 
+Result<> Daemon::credit_counters(std::span<const uint64_t> ids) { return orders_->credit(ids); }
+
 Result<std::optional<uint32_t>> Daemon::find(const ctd_tuple& tuple) { return orders_->find(tuple); }
 
 Result<uint64_t> Daemon::remove(std::span<const uint64_t> ids, ctd_end_reason why) { return orders_->remove(ids, why); }
@@ -102,6 +104,11 @@ Result<ZoneTable> Daemon::zones() {
 Result<std::vector<PolicyInfo>> Daemon::policies() {
   const std::lock_guard guard(mutex_);
   return ct_->policy_list();
+}
+
+Result<ConnPolicies> Daemon::policy_names() {
+  const std::lock_guard guard(mutex_);
+  return ct_->policy_names();
 }
 
 Result<> Daemon::set_zone_limit(std::optional<uint16_t> zone, std::optional<uint32_t> limit) {

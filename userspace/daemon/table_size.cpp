@@ -83,9 +83,8 @@ void set_table_sizes(bpf_object* object, const TableSize& size) {
   set("ct_conn", size.total + 1);
   set("ct_check", size.total + 1);
   set("ct_ring", 2 * (ring_size(size.ipv4) + ring_size(size.ipv6)));
-  // Of IPv6 connections fewer are on the move at a time, and its verdicts are larger: half of them fit.
   set("ct_cache4", 2 * size.ipv4 + kSpareVerdicts);
-  set("ct_cache6", size.ipv6 + kSpareVerdicts);
+  set("ct_cache6", 2 * size.ipv6 + kSpareVerdicts);
 }
 
 u64 memory_of_maps(const bpf_object* object) {

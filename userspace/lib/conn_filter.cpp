@@ -19,7 +19,7 @@ constexpr uint32_t kMaxSeconds = 0xffffffff;
 // Protocols that stand for a numbering of states; the last one for all others.
 constexpr std::array<uint8_t, 4> kStateProtocols{IPPROTO_TCP, IPPROTO_SCTP, IPPROTO_DCCP, IPPROTO_UDP};
 
-constexpr std::string_view kAddress = "ADDRESS[/PREFIX]", kPort = "PORT[-PORT]", kByte = "N[-N]";
+constexpr std::string_view kAddress = "ADDRESS[/PREFIX]", kPort = "PORT[-PORT]", kNumber = "N[-N]";
 
 Error expected(std::string_view value, std::string_view right) { return fail("\"{:.80}\": expected {}", value, right); }
 
@@ -62,6 +62,8 @@ Result<> no_value(std::string_view text) {
 
 constexpr std::string_view kPortRight = "a port or a range of ports, as 80 or 1024-2047";
 constexpr std::string_view kByteRight = "a number from 0 to 255, or a range as 0-8";
+constexpr std::string_view kIdRight = "an identifier from 0 to 65535, or a range";
+constexpr std::string_view kKeyRight = "a key or call id from 0 to 65535, or a range";
 
 }  // namespace
 
@@ -94,12 +96,26 @@ std::span<const ConnFilter::Field> ConnFilter::fields() {
             [](F& f, Text v) { return put_range(f.port_[kReplySrc], v, 65535, kPortRight); }},
       Field{"reply-dport", "--reply-dport,--reply-port-dst", kPort, "Destination port of the replies",
             [](F& f, Text v) { return put_range(f.port_[kReplyDst], v, 65535, kPortRight); }},
-      Field{"icmp-type", "--icmp-type", kByte, "Type of the ICMP or ICMPv6 query",
-            [](F& f, Text v) { return put_range(f.icmp_type_, v, 255, kByteRight); }},
-      Field{"icmp-code", "--icmp-code", kByte, "Its code",
-            [](F& f, Text v) { return put_range(f.icmp_code_, v, 255, kByteRight); }},
-      Field{"icmp-id", "--icmp-id", kByte, "Its identifier",
-            [](F& f, Text v) { return put_range(f.icmp_id_, v, 65535, "an identifier from 0 to 65535, or a range"); }},
+      Field{"srckey", "--srckey,--orig-key-src", kNumber, "GRE: key (PPTP: call id) of the original direction's source",
+            [](F& f, Text v) { return put_range(f.key_[kOrigSrc], v, 65535, kKeyRight); }},
+      Field{"dstkey", "--dstkey,--orig-key-dst", kNumber, "GRE: key of its destination",
+            [](F& f, Text v) { return put_range(f.key_[kOrigDst], v, 65535, kKeyRight); }},
+      Field{"reply-srckey", "--reply-srckey,--reply-key-src", kNumber, "GRE: key of the replies' source",
+            [](F& f, Text v) { return put_range(f.key_[kReplySrc], v, 65535, kKeyRight); }},
+      Field{"reply-dstkey", "--reply-dstkey,--reply-key-dst", kNumber, "GRE: key of the replies' destination",
+            [](F& f, Text v) { return put_range(f.key_[kReplyDst], v, 65535, kKeyRight); }},
+      Field{"icmp-type", "--icmp-type", kNumber, "Type of the ICMP or ICMPv6 query",
+            [](F& f, Text v) { return put_range(f.icmp_[CTD_DIR_ORIG].type, v, 255, kByteRight); }},
+      Field{"icmp-code", "--icmp-code", kNumber, "Its code",
+            [](F& f, Text v) { return put_range(f.icmp_[CTD_DIR_ORIG].code, v, 255, kByteRight); }},
+      Field{"icmp-id", "--icmp-id", kNumber, "Its identifier",
+            [](F& f, Text v) { return put_range(f.icmp_[CTD_DIR_ORIG].id, v, 65535, kIdRight); }},
+      Field{"reply-icmp-type", "--reply-icmp-type", kNumber, "Type of the answer to it",
+            [](F& f, Text v) { return put_range(f.icmp_[CTD_DIR_REPLY].type, v, 255, kByteRight); }},
+      Field{"reply-icmp-code", "--reply-icmp-code", kNumber, "Code of the answer",
+            [](F& f, Text v) { return put_range(f.icmp_[CTD_DIR_REPLY].code, v, 255, kByteRight); }},
+      Field{"reply-icmp-id", "--reply-icmp-id", kNumber, "Identifier of the answer",
+            [](F& f, Text v) { return put_range(f.icmp_[CTD_DIR_REPLY].id, v, 65535, kIdRight); }},
       Field{"src-nat", "-n,--src-nat", "[ADDRESS[/PREFIX]]", "The source is translated (to this)",
             [](F& f, Text v) { return f.set_nat(kSrcNat, f.nat_src_, v); }},
       Field{"dst-nat", "-g,--dst-nat", "[ADDRESS[/PREFIX]]", "The destination is translated (to this)",
@@ -132,6 +148,13 @@ std::span<const ConnFilter::Field> ConnFilter::fields() {
             [](F& f, Text v) { return put_status(f.status_, v); }},
       Field{"not-status", "--not-status", "STATUS[,STATUS…]", "Status, none of these",
             [](F& f, Text v) { return put_status(f.not_status_, v); }},
+      Field{"class", "--class", "CLASS[,CLASS…]", "Class, one of these: unanswered, answered, assured",
+            [](F& f, Text v) { return f.set_classes(v); }},
+      Field{"policy", "--policy", "NAME", "Timeout policy; default is the one without a name",
+            [](F& f, Text v) -> Result<> {
+              f.policy_ = v;
+              return {};
+            }},
       Field{"expires", "--expires", "SECONDS[-SECONDS]", "Seconds until it expires",
             [](F& f, Text v) { return put_range(f.expires_, v, kMaxSeconds, "seconds, or a range of them as 0-30"); }},
       Field{"id", "--id", "ID[,ID…]", "One of these ids", [](F& f, Text v) { return f.set_ids(v); }},
@@ -148,7 +171,7 @@ std::string ConnFilter::field_names() {
   return names;
 }
 
-Result<ConnFilter> ConnFilter::make(std::span<const Term> terms) {
+Result<ConnFilter> ConnFilter::make(std::span<const Term> terms, const ConnPolicies* policies) {
   ConnFilter filter;
   for (const Term& term : terms) {
     const auto field = std::ranges::find(fields(), std::string_view(term.name), &Field::name);
@@ -160,18 +183,57 @@ Result<ConnFilter> ConnFilter::make(std::span<const Term> terms) {
     CTD_TRY(field->set(filter, term.value).context("{}", field->name));
   }
   CTD_TRY(filter.check());
+  if (policies) CTD_TRY(filter.resolve(*policies));
   return filter;
+}
+
+std::vector<ConnFilter::Term> ConnFilter::completed(std::vector<Term> terms) {
+  const auto given = [&](std::string_view name) { return std::ranges::find(terms, name, &Term::name) != terms.end(); };
+  const auto proto = std::ranges::find(terms, "proto", &Term::name);
+  const bool gre = proto != terms.end() && parse_protocol(proto->value) == IPPROTO_GRE;
+  std::vector<Term> more;
+  const auto zero = [&](const char* name) {
+    if (!given(name)) more.push_back({name, "0"});
+  };
+  zero("zone");
+  if (given("icmp-type")) zero("icmp-code");
+  if (given("reply-icmp-type")) zero("reply-icmp-code");
+  if (gre && given("orig-src") && given("orig-dst")) {
+    zero("srckey");
+    zero("dstkey");
+  }
+  if (gre && given("reply-src") && given("reply-dst")) {
+    zero("reply-srckey");
+    zero("reply-dstkey");
+  }
+  terms.insert(terms.end(), more.begin(), more.end());
+  return terms;
+}
+
+Result<> ConnFilter::resolve(const ConnPolicies& policies) {
+  if (!policy_) return {};
+  policy_id_ = policies.find(*policy_);
+  if (!policy_id_) return fail("policy: \"{:.40}\": no such policy, there are {}", *policy_, policies.all());
+  return {};
+}
+
+Result<> ConnFilter::check_ports() const {
+  const auto any = [](const auto& sides) {
+    return std::ranges::any_of(sides, [](const auto& side) { return side.has_value(); });
+  };
+  const bool ports = any(port_), keys = any(key_), icmp = std::ranges::any_of(icmp_, &Icmp::given);
+  if (ports + keys + icmp > 1) return fail("a connection has ports, or GRE's keys, or ICMP's type, code and id");
+  if (!proto_) return {};
+  const PortUse use = port_use(*proto_);
+  if (ports && use != PortUse::kPorts) return fail("proto: {} has no ports", protocol_text(*proto_));
+  if (keys && use != PortUse::kGre) return fail("proto: {} has no keys, gre has", protocol_text(*proto_));
+  if (icmp && use != PortUse::kIcmp) return fail("proto: {} has no ICMP type, code and id", protocol_text(*proto_));
+  return {};
 }
 
 // What can never match is a mistake.
 Result<> ConnFilter::check() const {
-  const bool ports = std::ranges::any_of(port_, [](const auto& port) { return port.has_value(); });
-  const bool icmp = icmp_type_ || icmp_code_ || icmp_id_;
-  if (ports && icmp) return fail("a connection has ports or an ICMP type, code and id, not both");
-  if (proto_ && ports && port_use(*proto_) != PortUse::kPorts)
-    return fail("proto: {} has no ports", protocol_text(*proto_));
-  if (proto_ && icmp && port_use(*proto_) != PortUse::kIcmp)
-    return fail("proto: {} has no ICMP type, code and id", protocol_text(*proto_));
+  CTD_TRY(check_ports());
   if (nat_ & kNoNat && nat_ & ~uint32_t{kNoNat}) return fail("no-nat: contradicts another field about NAT");
   if (status_ & not_status_) return fail("not-status: contradicts status");
   if (proto_ && states_ && !(*states_)[state_kind(*proto_)])
@@ -218,6 +280,17 @@ Result<> ConnFilter::set_states(std::string_view value) {
   return {};
 }
 
+Result<> ConnFilter::set_classes(std::string_view value) {
+  uint32_t classes = 0;
+  for (const std::string_view name : split(value)) {
+    const auto cls = parse_conn_class(name);
+    if (!cls) return expected(name, "unanswered, answered or assured");
+    classes |= 1u << *cls;
+  }
+  classes_ = classes;
+  return {};
+}
+
 Result<> ConnFilter::set_ids(std::string_view value) {
   for (const std::string_view text : split(value)) {
     const auto id = parse_number(text, ~0ull);
@@ -238,7 +311,7 @@ bool ConnFilter::Prefix::holds(const ctd_addr& other) const { return covered_equ
 bool ConnFilter::matches(const ctd_conn& conn, const KernelClock& now) const {
   if (empty()) return true;
   if (!ids_.empty() && std::ranges::find(ids_, unique_conn_id(conn)) == ids_.end()) return false;
-  if (!tuples_match(conn) || !icmp_matches(conn.orig) || !nat_matches(conn) || !marks_match(conn)) return false;
+  if (!tuples_match(conn) || !nat_matches(conn) || !marks_match(conn) || !kept_as_wanted(conn)) return false;
   if (states_ && !(conn.state < 32 && (*states_)[state_kind(conn.orig.proto)] >> conn.state & 1)) return false;
   if ((conn.status & status_) != status_ || conn.status & not_status_) return false;
   if (master_ && (conn.master == CTD_CONN_NONE || *master_ != unique_conn_id(conn.master_seq, conn.master)))
@@ -251,22 +324,28 @@ bool ConnFilter::tuples_match(const ctd_conn& conn) const {
   if (proto_ && orig.proto != *proto_) return false;
   if (family_ && orig.family != *family_) return false;
   if (zone_ && orig.zone != *zone_) return false;
+  const PortUse use = port_use(orig.proto);
   const std::array addresses{&orig.src, &orig.dst, &reply.src, &reply.dst};
   const std::array ports{orig.sport, orig.dport, reply.sport, reply.dport};
   for (std::size_t side = 0; side < kSides; ++side) {
+    const uint16_t port = ntohs(ports[side]);
     if (address_[side] && !address_[side]->holds(*addresses[side])) return false;
-    if (port_[side] && (port_use(orig.proto) != PortUse::kPorts || !port_[side]->holds(ntohs(ports[side]))))
-      return false;
+    if (port_[side] && (use != PortUse::kPorts || !port_[side]->holds(port))) return false;
+    if (key_[side] && (use != PortUse::kGre || !key_[side]->holds(port))) return false;
   }
-  return true;
+  return icmp_[CTD_DIR_ORIG].holds(orig) && icmp_[CTD_DIR_REPLY].holds(reply);
 }
 
-bool ConnFilter::icmp_matches(const ctd_tuple& orig) const {
-  if (!icmp_type_ && !icmp_code_ && !icmp_id_) return true;
-  if (port_use(orig.proto) != PortUse::kIcmp) return false;
-  const unsigned kind = ntohs(orig.dport);
-  return (!icmp_type_ || icmp_type_->holds(kind >> 8)) && (!icmp_code_ || icmp_code_->holds(kind & 0xff)) &&
-         (!icmp_id_ || icmp_id_->holds(ntohs(orig.sport)));
+bool ConnFilter::Icmp::holds(const ctd_tuple& tuple) const {
+  if (!given()) return true;
+  if (port_use(tuple.proto) != PortUse::kIcmp) return false;
+  const unsigned kind = ntohs(tuple.dport);
+  return (!type || type->holds(kind >> 8)) && (!code || code->holds(kind & 0xff)) &&
+         (!id || id->holds(ntohs(tuple.sport)));
+}
+
+bool ConnFilter::kept_as_wanted(const ctd_conn& conn) const {
+  return (!classes_ || *classes_ >> CTD_CTL_CLASS(conn.ctl) & 1) && (!policy_id_ || *policy_id_ == conn.timeout_policy);
 }
 
 bool ConnFilter::nat_matches(const ctd_conn& conn) const {
@@ -281,33 +360,44 @@ bool ConnFilter::marks_match(const ctd_conn& conn) const {
 }
 
 std::optional<ctd_tuple> ConnFilter::tuple() const {
-  if (!proto_ || !zone_) return std::nullopt;
-  const PortUse use = port_use(*proto_);
-  for (const std::size_t src : {kOrigSrc, kReplySrc}) {
-    const auto &from = address_[src], &to = address_[src + 1];
-    if (!from || !to || !from->whole() || !to->whole()) continue;
-    ctd_tuple tuple{};
-    tuple.src = from->address.value;
-    tuple.dst = to->address.value;
-    tuple.zone = *zone_;
-    tuple.proto = *proto_;
-    tuple.family = from->address.family;
-    const auto &sport = use == PortUse::kIcmp ? icmp_id_ : port_[src], &dport = port_[src + 1];
-    if (use != PortUse::kNone) {
-      if (!sport || !sport->single()) continue;
-      tuple.sport = htons(static_cast<uint16_t>(sport->first));
-    }
-    if (use == PortUse::kPorts) {
-      if (!dport || !dport->single()) continue;
-      tuple.dport = htons(static_cast<uint16_t>(dport->first));
-    } else if (use == PortUse::kIcmp) {
-      // Type and code are those of the query; its answers have others.
-      if (src != kOrigSrc || !icmp_type_ || !icmp_type_->single() || (icmp_code_ && !icmp_code_->single())) continue;
-      tuple.dport = htons(static_cast<uint16_t>(icmp_type_->first << 8 | (icmp_code_ ? icmp_code_->first : 0)));
-    }
-    return tuple;
+  const auto orig = tuple_from(kOrigSrc);
+  return orig ? orig : tuple_from(kReplySrc);
+}
+
+std::optional<ctd_tuple> ConnFilter::tuple_from(Side src) const {
+  const auto &from = address_[src], &to = address_[src + 1];
+  if (!proto_ || !zone_ || !from || !to || !from->whole() || !to->whole()) return std::nullopt;
+  ctd_tuple tuple{};
+  tuple.src = from->address.value;
+  tuple.dst = to->address.value;
+  tuple.zone = *zone_;
+  tuple.proto = *proto_;
+  tuple.family = from->address.family;
+  return put_ports(tuple, src) ? std::optional(tuple) : std::nullopt;
+}
+
+bool ConnFilter::put_single(be16& to, const std::optional<Range>& from) {
+  if (!from || !from->single()) return false;
+  to = htons(static_cast<uint16_t>(from->first));
+  return true;
+}
+
+bool ConnFilter::put_ports(ctd_tuple& tuple, Side src) const {
+  const Icmp& icmp = icmp_[src == kOrigSrc ? CTD_DIR_ORIG : CTD_DIR_REPLY];
+  switch (port_use(tuple.proto)) {
+    case PortUse::kPorts:
+      return put_single(tuple.sport, port_[src]) && put_single(tuple.dport, port_[src + 1]);
+    case PortUse::kGre:
+      return put_single(tuple.sport, key_[src]) && put_single(tuple.dport, key_[src + 1]);
+    case PortUse::kIcmp:
+      // Without the code it is not whole: connections may differ in nothing else.
+      if (!icmp.type || !icmp.type->single() || !icmp.code || !icmp.code->single()) return false;
+      tuple.dport = htons(static_cast<uint16_t>(icmp.type->first << 8 | icmp.code->first));
+      return put_single(tuple.sport, icmp.id);
+    case PortUse::kNone:
+      return true;
   }
-  return std::nullopt;
+  return false;
 }
 
 }  // namespace ctd

@@ -13,6 +13,7 @@
 
 #include <ctd/abi/ct.h>
 
+#include "lib/conn_policies.hpp"
 #include "lib/conn_values.hpp"
 #include "lib/result.hpp"
 #include "lib/time.hpp"
@@ -37,7 +38,10 @@ class ConnFilter {
     std::string value;
   };
   // All terms must hold; none: every connection matches. Errors name the field, what was given, what would be right.
-  static Result<ConnFilter> make(std::span<const Term> terms);
+  // policies: without them the name of a policy is not looked at, and matches() passes over it.
+  static Result<ConnFilter> make(std::span<const Term> terms, const ConnPolicies* policies = nullptr);
+  // With what `terms` leave out of a tuple's kind: ICMP's code and GRE's keys are 0, and so is the zone.
+  static std::vector<Term> completed(std::vector<Term> terms);
 
   // now: only a filter by `expires` looks at it.
   bool matches(const ctd_conn& conn, const KernelClock& now) const;
@@ -65,15 +69,29 @@ class ConnFilter {
   static constexpr std::size_t kStateKinds = 4;  // three protocols with states of their own, and all others
   using States = std::array<uint32_t, kStateKinds>;
 
+  // A query's or its answer's; what is not given may be anything.
+  struct Icmp {
+    std::optional<Range> type, code, id;
+    bool given() const { return type || code || id; }
+    bool holds(const ctd_tuple& tuple) const;
+  };
+
   static std::string field_names();
   Result<> check() const;
+  Result<> check_ports() const;
+  Result<> resolve(const ConnPolicies& policies);
   Result<> set_family(ctd_family family);
   Result<> set_address(std::optional<Prefix>& to, std::string_view value);
   Result<> set_nat(Nat nat, std::optional<Prefix>& to, std::string_view value);
   Result<> set_states(std::string_view value);
+  Result<> set_classes(std::string_view value);
   Result<> set_ids(std::string_view value);
   bool tuples_match(const ctd_conn& conn) const;
-  bool icmp_matches(const ctd_tuple& orig) const;
+  bool kept_as_wanted(const ctd_conn& conn) const;
+  // The tuple of the direction that begins with this side, if it is whole.
+  std::optional<ctd_tuple> tuple_from(Side src) const;
+  static bool put_single(be16& to, const std::optional<Range>& from);
+  bool put_ports(ctd_tuple& tuple, Side src) const;
   bool nat_matches(const ctd_conn& conn) const;
   bool marks_match(const ctd_conn& conn) const;
   static std::size_t state_kind(uint8_t proto);
@@ -83,13 +101,17 @@ class ConnFilter {
   std::optional<ctd_family> family_;
   std::array<std::optional<Prefix>, kSides> address_;
   std::array<std::optional<Range>, kSides> port_;
-  std::optional<Range> icmp_type_, icmp_code_, icmp_id_;  // of the original direction
+  std::array<std::optional<Range>, kSides> key_;  // GRE's
+  std::array<Icmp, 2> icmp_;                      // by direction
   uint32_t nat_ = 0;
   std::optional<Prefix> nat_src_, nat_dst_;  // what is seen instead
   std::optional<uint16_t> zone_;
   std::optional<Masked> mark_, label_;
   std::optional<States> states_;  // a bit for each state
   uint32_t status_ = 0, not_status_ = 0;
+  std::optional<uint32_t> classes_;  // a bit for each enum ctd_conn_class
+  std::optional<std::string> policy_;
+  std::optional<uint16_t> policy_id_;
   std::optional<Range> expires_;
   std::vector<uint64_t> ids_;
   std::optional<uint64_t> master_;

@@ -262,7 +262,8 @@ void append_master(Writer& out, const ctd_conn& master) {
   out.raw("}");
 }
 
-void append_track(Writer& out, const ctd_conn& conn, const ctd_conn* master, const KernelClock& clock) {
+void append_track(Writer& out, const ctd_conn& conn, const ctd_conn* master, const ConnPolicies& policies,
+                  const KernelClock& clock) {
   out.raw(",\"track\":{\"class\":\"");
   out.raw(conn_class_name(static_cast<ctd_conn_class>(CTD_CTL_CLASS(conn.ctl))));
   out.raw("\"");
@@ -271,7 +272,11 @@ void append_track(Writer& out, const ctd_conn& conn, const ctd_conn* master, con
   for (const auto& [name, seen] : {std::pair{"orig_idle_ms", conn.last_seen[CTD_DIR_ORIG]},
                                    std::pair{"reply_idle_ms", conn.last_seen[CTD_DIR_REPLY]}})
     if (seen) append_number(out, name, milliseconds_of(jiffies_since(now, seen), clock));
-  if (conn.timeout_policy) append_number(out, "policy", conn.timeout_policy);
+  if (conn.timeout_policy) {
+    out.raw(",\"policy\":\"");
+    out.raw(policies.name(conn.timeout_policy));  // the configuration's schema allows nothing that needs escaping
+    out.raw("\"");
+  }
   if (conn.event_mask) append_number(out, "event_mask", conn.event_mask);
   append_fields(out, conn);
   if (master) append_master(out, *master);
@@ -287,15 +292,33 @@ void append_conn_json(fmt::memory_buffer& buffer, const ctd_conn& conn, const Ke
 }
 
 void append_saved_conn(fmt::memory_buffer& buffer, const ctd_conn& conn, const ctd_conn* master,
-                       const KernelClock& clock) {
+                       const ConnPolicies& policies, const KernelClock& clock) {
   Writer out(buffer);
   append_members(out, conn, clock);
-  append_track(out, conn, master, clock);
+  append_track(out, conn, master, policies, clock);
   out.raw("}");
 }
 
-ConnDump::ConnDump(ConnWalk walk, const KernelClock& clock, Origin origin, DumpForm form)
-    : walk_(std::move(walk)), clock_(clock), origin_(std::move(origin)), form_(form) {}
+void append_conn(fmt::memory_buffer& out, DumpForm form, const ctd_conn& conn, const ConnTable& table,
+                 const ConnPolicies& policies, const KernelClock& clock) {
+  switch (form) {
+    case DumpForm::kJson:
+      return append_conn_json(out, conn, clock);
+    case DumpForm::kConntrack:
+      return append_conn_conntrack(out, conn, clock);
+    case DumpForm::kDpctl:
+      return append_conn_dpctl(out, conn);
+    case DumpForm::kSaved:
+      break;
+  }
+  ctd_conn master;
+  const bool lives = conn.master != CTD_CONN_NONE && table.read(conn.master, master) == ConnTable::Read::kLive &&
+                     CTD_CTL_SEQ(master.ctl) == conn.master_seq;
+  append_saved_conn(out, conn, lives ? &master : nullptr, policies, clock);
+}
+
+ConnDump::ConnDump(ConnWalk walk, const KernelClock& clock, Origin origin, DumpForm form, ConnPolicies policies)
+    : walk_(std::move(walk)), clock_(clock), origin_(std::move(origin)), form_(form), policies_(std::move(policies)) {}
 
 bool ConnDump::next(fmt::memory_buffer& out, std::size_t enough) {
   const std::size_t target = out.size() + enough;
@@ -306,29 +329,11 @@ bool ConnDump::next(fmt::memory_buffer& out, std::size_t enough) {
       if (has_frame()) append_trailer(out);
       return false;
     }
-    append(out, conn);
+    append_conn(out, form_, conn, walk_.table(), policies_, clock_);
     out.push_back('\n');
     ++count_;
   }
   return true;
-}
-
-void ConnDump::append(fmt::memory_buffer& out, const ctd_conn& conn) const {
-  switch (form_) {
-    case DumpForm::kJson:
-      return append_conn_json(out, conn, clock_);
-    case DumpForm::kConntrack:
-      return append_conn_conntrack(out, conn, clock_);
-    case DumpForm::kDpctl:
-      return append_conn_dpctl(out, conn);
-    case DumpForm::kSaved:
-      break;
-  }
-  ctd_conn master;
-  const bool lives = conn.master != CTD_CONN_NONE &&
-                     walk_.table().read(conn.master, master) == ConnTable::Read::kLive &&
-                     CTD_CTL_SEQ(master.ctl) == conn.master_seq;
-  append_saved_conn(out, conn, lives ? &master : nullptr, clock_);
 }
 
 void ConnDump::append_header(fmt::memory_buffer& out) const {

@@ -160,17 +160,20 @@ Result<> parse_times(const Reader& in, const KernelClock& now, ctd_conn& conn) {
   if (!in.has("track")) return {};
   const Reader track = CTD_TRY(in.object("track"));
   conn.timeout = static_cast<u32>(jiffies_of(CTD_TRY(track.number("timeout_ms", kMaxMs)), 1000, now));
-  for (const auto& [name, dir] : {std::pair{"orig_idle_ms", CTD_DIR_ORIG}, std::pair{"reply_idle_ms", CTD_DIR_REPLY}})
-    conn.last_seen[dir] =
-        track.has(name) ? seen_at(now, jiffies_of(CTD_TRY(track.number(name, kMaxMs)), 1000, now)) : 0;
+  const auto idle = [&](const char* name) -> Result<uint64_t> {
+    return jiffies_of(CTD_TRY(track.number(name, kMaxMs, 0)), 1000, now);
+  };
+  // A connection has been seen at its start at least; nobody needs to have answered.
+  conn.last_seen[CTD_DIR_ORIG] = seen_at(now, CTD_TRY(idle("orig_idle_ms")));
+  if (track.has("reply_idle_ms")) conn.last_seen[CTD_DIR_REPLY] = seen_at(now, CTD_TRY(idle("reply_idle_ms")));
   return {};
 }
 
 Result<ctd_conn_class> parse_class(const Reader& track) {
   const std::string text = CTD_TRY(track.text("class", "a class"));
-  for (const auto cls : {CTD_CLASS_UNANSWERED, CTD_CLASS_ANSWERED, CTD_CLASS_ASSURED})
-    if (text == conn_class_name(cls)) return cls;
-  return fail("{}: \"{:.40}\": expected unanswered, answered or assured", track.path("class"), text);
+  const auto cls = parse_conn_class(text);
+  if (!cls) return fail("{}: \"{:.40}\": expected unanswered, answered or assured", track.path("class"), text);
+  return *cls;
 }
 
 Result<> parse_track(const Reader& in, ParsedConn& to) {
@@ -183,7 +186,7 @@ Result<> parse_track(const Reader& in, ParsedConn& to) {
   const Reader track = CTD_TRY(in.object("track"));
   if (track.has("class")) to.cls = CTD_TRY(parse_class(track));
   if (to.cls > best) return fail("track.class: expected {} at most, as status says", conn_class_name(best));
-  conn.timeout_policy = static_cast<u16>(CTD_TRY(track.number("policy", CTD_MAX_CT_POLICIES - 1, 0)));
+  if (track.has("policy")) to.policy = CTD_TRY(track.text("policy", "the name of a timeout policy"));
   conn.event_mask = static_cast<u16>(CTD_TRY(track.number("event_mask", 65535, 0)));
   if (track.has("master")) {
     const Reader master = CTD_TRY(track.object("master"));

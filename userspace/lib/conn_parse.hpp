@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include <ctd/abi/ct.h>
@@ -13,8 +14,9 @@
 namespace ctd {
 
 struct ParsedConn {
-  ctd_conn conn{};  // times on our clock; id, master and what the table keeps itself are not set
+  ctd_conn conn{};  // times on our clock; id, master, policy and what the table keeps itself are not set
   ctd_conn_class cls = CTD_CLASS_UNANSWERED;
+  std::string policy;               // the name of its timeout policy; empty: the default
   std::optional<ctd_tuple> master;  // the original tuple of the connection that expected it
 };
 

@@ -20,6 +20,6 @@ struct NewConn {
   ctd_conn conn{};  // all but what the table keeps itself
   ctd_conn_class cls = CTD_CLASS_UNANSWERED;
 };
-enum class Inserted { kDone, kExists, kFull };
+enum class Inserted { kDone, kExists, kFull, kLimit };
 
 }  // namespace ctd

@@ -99,6 +99,12 @@ std::optional<uint32_t> parse_status(std::string_view name) {
   return std::nullopt;
 }
 
+std::optional<ctd_conn_class> parse_conn_class(std::string_view name) {
+  for (const auto cls : {CTD_CLASS_UNANSWERED, CTD_CLASS_ANSWERED, CTD_CLASS_ASSURED})
+    if (same_word(conn_class_name(cls), name)) return cls;
+  return std::nullopt;
+}
+
 std::string status_names() {
   std::string names;
   for (const StatusBit& bit : status_bits()) names.append(names.empty() ? "" : ", ").append(bit.name);

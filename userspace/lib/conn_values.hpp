@@ -48,6 +48,8 @@ std::optional<uint8_t> parse_protocol(std::string_view text);
 std::optional<uint8_t> parse_conn_state(uint8_t proto, std::string_view name);
 // A bit of enum ctd_status by its name, in any case.
 std::optional<uint32_t> parse_status(std::string_view name);
+// "unanswered", "answered" or "assured", in any case.
+std::optional<ctd_conn_class> parse_conn_class(std::string_view name);
 // "SEEN_REPLY, ASSURED, …": what parse_status() knows.
 std::string status_names();
 

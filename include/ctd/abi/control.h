@@ -12,6 +12,7 @@ enum ctd_order_kind {
 	CTD_ORDER_DELETE = 1,
 	CTD_ORDER_UPDATE = 2,
 	CTD_ORDER_INSERT = 3,
+	CTD_ORDER_CREDIT = 4, /* what its verdicts have counted goes to the record */
 };
 
 enum ctd_update_flag {
@@ -40,11 +41,12 @@ CTD_ASSERT_SIZE(struct ctd_order, 72);
 enum ctd_request_result {
 	CTD_REQUEST_OPEN = 0, /* not looked at */
 	CTD_REQUEST_DONE = 1,
-	CTD_REQUEST_DYING = 2,  /* a deletion: dead, the sweep takes it away */
+	CTD_REQUEST_DYING = 2,  /* a deletion: dead, but in use: ask again, or leave it to the sweep */
 	CTD_REQUEST_GONE = 3,   /* there is no such connection (any more) */
 	CTD_REQUEST_BUSY = 4,   /* its record stayed locked: ask again */
 	CTD_REQUEST_EXISTS = 5, /* an insertion: somebody has one of its tuples */
 	CTD_REQUEST_FULL = 6,   /* an insertion: no room for it */
+	CTD_REQUEST_LIMIT = 7,  /* an insertion: its zone is at its limit */
 };
 
 #define CTD_MAX_REQUESTS 128u
