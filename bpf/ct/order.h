@@ -138,7 +138,6 @@ static __always_inline void conn_fill_from(struct ctd_conn *conn, u32 id, const 
 	__builtin_memcpy(&conn->status, &from->status, sizeof(*conn) - __builtin_offsetof(struct ctd_conn, status));
 	conn->id = id;
 	conn->source = source_of(&conn->orig);
-	conn->expires = 0;
 	conn->end_reason = CTD_END_NONE;
 }
 

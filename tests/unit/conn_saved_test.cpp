@@ -175,6 +175,19 @@ TEST(SavedConn, TimesFollowTheClockOfWhoReads) {
   }
 }
 
+TEST(SavedConn, ATimeoutOfTheOperatorStaysOne) {
+  ctd_conn conn = tcp_conn();
+  conn.expires = static_cast<u32>(kNow + 5 * kHz);
+  conn.expires_seen = static_cast<u32>(kNow - 9 * kHz);
+  const json line = json::parse(saved(conn));
+  EXPECT_EQ(line["track"]["set_timeout_ms"], 5000);
+  EXPECT_THAT(schema_errors(line), IsEmpty());
+  ctd_conn again = parsed(line.dump()).conn;
+  EXPECT_EQ(jiffies_left(again, kNow), 5u * kHz);
+  again.last_seen[CTD_DIR_ORIG] = static_cast<u32>(kNow);
+  EXPECT_EQ(jiffies_left(again, kNow), 7440u * kHz);
+}
+
 TEST(SavedConn, AMasterIsATuple) {
   const ctd_conn master = tcp_conn();
   const ParsedConn child = parsed(saved(udp6_conn(), &master));

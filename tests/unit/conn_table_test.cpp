@@ -121,6 +121,16 @@ TEST(ConnTimeout, ZeroInLastSeenMeansNever) {
   EXPECT_EQ(jiffies_left(conn, kNow), (7440 - 60) * kHz) << "from the start";
 }
 
+TEST(ConnTimeout, WhatTheOperatorSetHoldsUntilAPacketComes) {
+  ctd_conn conn = tcp_conn();
+  conn.expires = static_cast<u32>(kNow + 5 * kHz);
+  conn.expires_seen = static_cast<u32>(kNow - 9 * kHz);
+  EXPECT_EQ(jiffies_left(conn, kNow), 5u * kHz);
+  EXPECT_EQ(jiffies_left(conn, kNow + 6 * kHz), 0u);
+  conn.last_seen[CTD_DIR_ORIG] = static_cast<u32>(kNow - 1 * kHz);
+  EXPECT_EQ(jiffies_left(conn, kNow), (7440 - 1) * kHz);
+}
+
 TEST(ConnTimeout, AnOverdueConnectionHasNothingLeft) {
   ctd_conn conn = tcp_conn();
   conn.timeout = 9 * kHz;

@@ -268,6 +268,8 @@ void append_track(Writer& out, const ctd_conn& conn, const ctd_conn* master, con
   out.raw(conn_class_name(static_cast<ctd_conn_class>(CTD_CTL_CLASS(conn.ctl))));
   out.raw("\"");
   append_number(out, "timeout_ms", milliseconds_of(conn.timeout, clock));
+  if (timeout_is_set(conn, clock.jiffies))
+    append_number(out, "set_timeout_ms", milliseconds_of(jiffies_left(conn, clock.jiffies), clock));
   const auto now = static_cast<uint32_t>(clock.jiffies);
   for (const auto& [name, seen] : {std::pair{"orig_idle_ms", conn.last_seen[CTD_DIR_ORIG]},
                                    std::pair{"reply_idle_ms", conn.last_seen[CTD_DIR_REPLY]}})

@@ -61,12 +61,25 @@ uint64_t ConnTable::count() const {
   return sum;
 }
 
-uint32_t jiffies_left(const ctd_conn& conn, uint64_t now) {
+namespace {
+
+uint64_t jiffies_idle(const ctd_conn& conn, uint64_t now) {
   // 0 stands for "never" in last_seen; a connection has been seen at its start at least.
   uint64_t idle = now > conn.start ? now - conn.start : 0;
   for (const uint32_t seen : conn.last_seen)
     if (seen != 0) idle = std::min<uint64_t>(idle, jiffies_since(static_cast<uint32_t>(now), seen));
-  if (conn.expires && conn.expires_seen == static_cast<uint32_t>(now - idle)) {
+  return idle;
+}
+
+}  // namespace
+
+bool timeout_is_set(const ctd_conn& conn, uint64_t now) {
+  return conn.expires && conn.expires_seen == static_cast<uint32_t>(now - jiffies_idle(conn, now));
+}
+
+uint32_t jiffies_left(const ctd_conn& conn, uint64_t now) {
+  const uint64_t idle = jiffies_idle(conn, now);
+  if (timeout_is_set(conn, now)) {
     const auto left = static_cast<int32_t>(conn.expires - static_cast<uint32_t>(now));
     return left > 0 ? static_cast<uint32_t>(left) : 0;
   }

@@ -43,5 +43,7 @@ inline uint64_t unique_conn_id(const ctd_conn& conn) { return unique_conn_id(CTD
 
 // Jiffies left before the connection expires without another packet; 0 if it is due. now: get_jiffies_64().
 uint32_t jiffies_left(const ctd_conn& conn, uint64_t now);
+// Does a timeout that the operator set still hold, for no packet has come since?
+bool timeout_is_set(const ctd_conn& conn, uint64_t now);
 
 }  // namespace ctd
