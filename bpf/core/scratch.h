@@ -81,7 +81,8 @@ struct sctp_packet {
 	u8 bad;        /* chunks are cut, or may not stand together */
 	u8 state;      /* enum ctd_sctp_state */
 	u8 quiet;      /* passes, but does not keep the association alive */
-	u8 pad[2];
+	u8 assured;    /* it was established, by this packet at the latest */
+	u8 pad;
 	u8 chunk[SCTP_MAX_CHUNKS]; /* types, in the packet's order; SCTP_T_BIT */
 	struct ctd_sctp_track track;
 };

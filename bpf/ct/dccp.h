@@ -181,7 +181,7 @@ CTD_GLOBAL int dccp_update(u32 id, u32 ctl, u32 in_dir)
 	conn_unlock(conn);
 	if (next == DCCP_INVALID)
 		return TRACK_INVALID(DCCP_STATE);
-	return next == DCCP_IGNORE ? TRACK_QUIET : TRACK_OK;
+	return next == DCCP_IGNORE ? TRACK_PASSED : TRACK_OK;
 }
 
 #endif

@@ -34,7 +34,6 @@ enum track_result {
 	TRACK_OK,
 	TRACK_PASSED,       /* goes on with its connection, but does not keep it alive and is not counted */
 	TRACK_REOPEN,       /* the old connection is over: a new one begins */
-	TRACK_QUIET,        /* passes, but does not keep the connection alive */
 	TRACK_BUSY,         /* the record stayed locked: the packet goes on by what is known */
 	TRACK_INVALID_BASE, /* and above: invalid, by enum ctd_invalid_reason */
 };

@@ -45,9 +45,13 @@ enum sctp_chunk_type {
 #define SCTP_INVALID 0xff
 
 /* ctd_sctp_track.flags */
-#define SCTP_INIT_SEEN(dir) (1u << (dir)) /* an INIT from this direction that no COOKIE ACK has settled yet */
+#define SCTP_INIT_SEEN(dir) (1u << (dir)) /* a first INIT from this direction that no COOKIE ACK has settled yet */
 #define SCTP_TAG_DOUBTED 0x04             /* a HEARTBEAT carried another tag; its answer decides */
 #define SCTP_DOUBTED_REPLY 0x08           /* that HEARTBEAT was in the reply direction */
+#define SCTP_PENDING 0x10                 /* an INIT with another tag than the known one: see sctp_handshake() */
+#define SCTP_PENDING_REPLY 0x20           /* that INIT was in the reply direction */
+#define SCTP_PENDING_ECHOED 0x40          /* and its cookie came back */
+#define SCTP_PENDING_FLAGS (SCTP_PENDING | SCTP_PENDING_REPLY | SCTP_PENDING_ECHOED)
 
 struct sctp_chunk_header {
 	u8 type;
@@ -216,7 +220,7 @@ static __always_inline int sctp_heartbeat(struct sctp_packet *p, u8 dir, u8 type
 	if (type == SCTP_HEARTBEAT) {
 		t->flags = (u8)((t->flags & ~SCTP_DOUBTED_REPLY) | SCTP_TAG_DOUBTED | from);
 		p->quiet = 1;
-		return TRACK_QUIET;
+		return TRACK_PASSED;
 	}
 	if (!(t->flags & SCTP_TAG_DOUBTED) || (t->flags & SCTP_DOUBTED_REPLY) == from)
 		return TRACK_INVALID(SCTP_TAG);
@@ -258,11 +262,12 @@ static __always_inline int sctp_step(struct sctp_packet *p, u8 dir, u8 chunk)
 				return TRACK_INVALID(SCTP_TAG);
 			break;
 		case SCTP_COOKIE_ECHO:
+		case SCTP_COOKIE_ACK:
+		case SCTP_ERROR:
 			if (p->tag != t->vtag[dir & 1])
 				return TRACK_INVALID(SCTP_TAG);
-			break;
-		case SCTP_COOKIE_ACK:
-			t->flags &= (u8) ~(SCTP_INIT_SEEN(0) | SCTP_INIT_SEEN(1));
+			if (type == SCTP_COOKIE_ACK)
+				t->flags &= (u8) ~(SCTP_INIT_SEEN(0) | SCTP_INIT_SEEN(1));
 			break;
 		case SCTP_HEARTBEAT:
 		case SCTP_HEARTBEAT_ACK:
@@ -275,11 +280,12 @@ static __always_inline int sctp_step(struct sctp_packet *p, u8 dir, u8 chunk)
 	if (next == SCTP_INVALID)
 		return TRACK_INVALID(SCTP_STATE);
 	if (type == SCTP_INIT) {
+		if (t->vtag[!dir] && t->vtag[!dir] != p->init_tag)
+			return TRACK_INVALID(SCTP_TAG); /* sctp_handshake()'s */
 		/* One that is repeated must not keep a dead association, and its mapping, alive. */
 		p->quiet = next == CTD_SCTP_CLOSED && p->state == CTD_SCTP_CLOSED;
-		if (t->flags & SCTP_INIT_SEEN(dir & 1))
-			t->flags &= (u8)~SCTP_INIT_SEEN(!dir);
-		t->flags |= (u8)SCTP_INIT_SEEN(dir & 1);
+		if (!t->vtag[!dir])
+			t->flags |= (u8)SCTP_INIT_SEEN(dir & 1);
 		t->vtag[!dir] = p->init_tag;
 	} else if (type == SCTP_INIT_ACK) {
 		if (!sctp_init_ack_ok(p, dir))
@@ -287,6 +293,7 @@ static __always_inline int sctp_step(struct sctp_packet *p, u8 dir, u8 chunk)
 		t->vtag[!dir] = p->init_tag;
 	}
 	p->state = (u8)next;
+	p->assured |= next == CTD_SCTP_ESTABLISHED; /* also if the packet goes on to end it */
 	return TRACK_OK;
 }
 
@@ -311,7 +318,81 @@ CTD_GLOBAL int sctp_follow(u32 in_dir)
 		if (result >= TRACK_INVALID_BASE)
 			return result;
 	}
-	return p->quiet ? TRACK_QUIET : TRACK_OK;
+	return p->quiet ? TRACK_PASSED : TRACK_OK;
+}
+
+/*
+ * An INIT carries no tag, so anybody can forge one for an association, and its receiver does not give that one up either
+ * (RFC 9260, section 5.2). Its tag is kept aside, as is that of the INIT ACK: with the COOKIE ACK both ends have shown
+ * that they know them, and they are the association's. Until then the old ones hold.
+ */
+static __always_inline void sctp_pend(struct sctp_packet *p, u8 dir)
+{
+	struct ctd_sctp_track *t = &p->track;
+
+	t->flags &= (u8)~SCTP_PENDING_FLAGS;
+	t->flags |= SCTP_PENDING | (dir ? SCTP_PENDING_REPLY : 0);
+	t->pending[!dir] = p->init_tag;
+	t->pending[dir & 1] = 0;
+}
+
+/* What was before the handshake is over, whatever its state. */
+static __always_inline void sctp_settle(struct sctp_packet *p)
+{
+	struct ctd_sctp_track *t = &p->track;
+
+	t->vtag[0] = t->pending[0];
+	t->vtag[1] = t->pending[1];
+	t->pending[0] = 0;
+	t->pending[1] = 0;
+	t->flags = 0;
+	p->state = CTD_SCTP_ESTABLISHED;
+	p->assured = 1;
+	p->quiet = 0;
+}
+
+/*
+ * A packet whose tag is not the association's, from where s->sctp stands: part of a handshake with pending tags, or
+ * invalid. Its first chunk says; what else it has passes along.
+ */
+CTD_GLOBAL int sctp_handshake(u32 in_dir)
+{
+	struct scratch *s = scratch_get();
+	u8 dir = (u8)(in_dir & 1), type, owner = dir;
+	struct ctd_sctp_track *t;
+	struct sctp_packet *p;
+	int opener;
+
+	if (!s)
+		return TRACK_BUSY;
+	p = &s->sctp;
+	t = &p->track;
+	type = p->chunk[0] & 0xf;
+	p->quiet = 1;
+	if (!p->count)
+		return TRACK_INVALID(SCTP_TAG);
+	if (type == SCTP_INIT && !p->tag) {
+		sctp_pend(p, dir);
+		return TRACK_PASSED;
+	}
+	if (type == SCTP_ABORT && p->chunk[0] & SCTP_T_BIT)
+		owner = !dir;
+	if (!(t->flags & SCTP_PENDING) || !p->tag || p->tag != t->pending[owner & 1])
+		return TRACK_INVALID(SCTP_TAG);
+	opener = !(t->flags & SCTP_PENDING_REPLY) == !dir; /* who has sent that INIT */
+	if (type == SCTP_INIT_ACK && !opener)
+		t->pending[!dir] = p->init_tag;
+	else if (type == SCTP_COOKIE_ECHO && opener)
+		t->flags |= SCTP_PENDING_ECHOED;
+	else if (type == SCTP_COOKIE_ACK && !opener && t->flags & SCTP_PENDING_ECHOED)
+		sctp_settle(p);
+	else if (type == SCTP_ABORT) /* refuses the new association, not the old one */
+		t->flags &= (u8)~SCTP_PENDING_FLAGS;
+	else if (type != SCTP_ERROR)
+		return TRACK_INVALID(SCTP_TAG);
+	if (type == SCTP_INIT_ACK || type == SCTP_COOKIE_ECHO)
+		p->state = (u8)sctp_next(p->state, dir, type);
+	return p->quiet ? TRACK_PASSED : TRACK_OK;
 }
 
 /*
@@ -330,10 +411,11 @@ static __always_inline u32 sctp_opens(struct scratch *s)
 	__builtin_memset(&p->track, 0, sizeof(p->track));
 	p->state = CTD_SCTP_NONE;
 	p->quiet = 0;
-	if (p->seen & SCTP_SEEN(HEARTBEAT))
+	p->assured = 0;
+	if (p->seen & (SCTP_SEEN(HEARTBEAT) | SCTP_SEEN(HEARTBEAT_ACK)))
 		p->track.vtag[CTD_DIR_ORIG] = p->tag;
-	else if (!(p->seen & SCTP_SEEN(INIT)))
-		p->track.vtag[CTD_DIR_REPLY] = p->tag;
+	if (p->seen & SCTP_SEEN(SHUTDOWN_ACK))
+		p->track.vtag[CTD_DIR_REPLY] = p->tag; /* its answer, a SHUTDOWN COMPLETE, has the same */
 	result = sctp_follow(CTD_DIR_ORIG);
 	return result >= TRACK_INVALID_BASE ? (u32)result - TRACK_INVALID_BASE : CTD_INVALID_NONE;
 }
@@ -355,8 +437,14 @@ CTD_GLOBAL int sctp_update(u32 id, u32 ctl, u32 dir)
 	old = conn->state;
 	s->sctp.state = (u8)old;
 	s->sctp.quiet = 0;
+	s->sctp.assured = 0;
 	s->sctp.track = conn->sctp;
 	result = sctp_follow(dir);
+	if (result == TRACK_INVALID(SCTP_TAG)) {
+		s->sctp.track = conn->sctp;
+		s->sctp.state = (u8)old;
+		result = sctp_handshake(dir);
+	}
 	if (result < TRACK_INVALID_BASE) {
 		conn->sctp = s->sctp.track;
 		write_once(conn->state, s->sctp.state);

@@ -62,9 +62,7 @@ static __always_inline int track_known(struct scratch *s, struct found *f)
 		conn_promote(conn, f->id, &f->ctl, CTD_CLASS_ANSWERED);
 	if (other_assured(s, conn))
 		conn_assure(conn, f->id, &f->ctl);
-	if (result == TRACK_QUIET)
-		conn_count(conn, f->dir, s->pkt.l3_len);
-	else if (result != TRACK_PASSED)
+	if (result != TRACK_PASSED)
 		conn_refresh(conn, f->dir, s->pkt.l3_len);
 
 	s->ct.state = known_state(read_once(conn->status), f->dir);

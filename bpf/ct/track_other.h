@@ -91,7 +91,7 @@ static __always_inline int other_assured(const struct scratch *s, const struct c
 		case IPPROTO_TCP:
 			return 0; /* the TCP tracker's */
 		case IPPROTO_SCTP:
-			return read_once(conn->state) == CTD_SCTP_ESTABLISHED;
+			return s->sctp.assured;
 		case IPPROTO_DCCP:
 			return s->dccp.assured;
 	}

@@ -177,9 +177,10 @@ static __always_inline u32 tcp_reset(struct tcp_at *t)
 			return TCP_IF_IT_FITS;
 		t->step->next = t->step->old; /* its receiver answers with a challenge ACK, or is gone */
 	}
-	/* It refuses a SYN, or an ACK of a half-open connection, that we let through unchecked. */
-	if (pkt->tcp_ack == conn->tcp_last_end && ((status & CTD_STATUS_SEEN_REPLY && tcp_is_syn(last)) ||
-						   (!(status & CTD_STATUS_ASSURED) && tcp_is_ack(last))))
+	/* It refuses its peer's SYN, or an ACK of a half-open connection, that we let through unchecked. */
+	if (pkt->tcp_ack == conn->tcp_last_end &&
+	    ((status & CTD_STATUS_SEEN_REPLY && tcp_is_syn(last) && conn->tcp_last_dir != t->dir) ||
+	     (!(status & CTD_STATUS_ASSURED) && tcp_is_ack(last))))
 		return TCP_COUNTS;
 	/* It answers a challenge ACK that we let through. */
 	if (t->step->old == CTD_TCP_SYN_SENT && tcp_is_ack(last) && conn->tcp_last_dir == CTD_DIR_REPLY &&
@@ -303,23 +304,32 @@ static __always_inline u32 tcp_capped(u32 policy, u32 timeout, u32 place)
 	return cap < timeout ? cap : timeout;
 }
 
-/* The state's timeout, or less where the connection may well be dead. */
+/* Less than `timeout` where the connection may well be dead. The first reason counts, in nf_conntrack's order. */
+static __always_inline u32 tcp_shortened(const struct ctd_conn *conn, u8 flags, u32 timeout)
+{
+	u32 policy = conn->timeout_policy, shorter = timeout;
+	/* Else the fast path does not say what is unacknowledged or repeated. */
+	int strict = !(conn->tcp_syn_flags & CTD_TCPW_LIBERAL);
+
+	if (strict && conn->tcp_retrans && conn->tcp_retrans >= tcp_max_retrans(policy))
+		shorter = tcp_capped(policy, timeout, CTD_TIMEOUT_TCP_RETRANS);
+	if (shorter == timeout && flags & TCP_RST)
+		return tcp_timeout(policy, CTD_TCP_CLOSE);
+	if (shorter == timeout && strict && (conn->win[0].flags | conn->win[1].flags) & CTD_TCPW_UNACKED)
+		shorter = tcp_capped(policy, timeout, CTD_TIMEOUT_TCP_UNACK);
+	if (shorter == timeout && strict && !conn->tcp_last_win)
+		shorter = tcp_capped(policy, timeout, CTD_TIMEOUT_TCP_RETRANS);
+	return shorter;
+}
+
 static __always_inline u32 tcp_timeout_now(const struct tcp_at *t)
 {
 	const struct ctd_conn *conn = t->conn;
-	u32 policy = conn->timeout_policy, timeout;
+	u32 policy = conn->timeout_policy;
+	u32 timeout = tcp_shortened(conn, t->pkt->tcp_flags, tcp_timeout(policy, t->step->next));
 
-	if (t->pkt->tcp_flags & TCP_RST)
-		return tcp_timeout(policy, CTD_TCP_CLOSE);
-	timeout = tcp_timeout(policy, t->step->next);
 	if (t->step->next == CTD_TCP_ESTABLISHED && !(read_once(conn->status) & CTD_STATUS_SEEN_REPLY))
 		return tcp_capped(policy, timeout, CTD_TIMEOUT_TCP_UNACK); /* picked up, not answered yet */
-	if (conn->tcp_syn_flags & CTD_TCPW_LIBERAL)
-		return timeout; /* the fast path does not say what is unacknowledged */
-	if (!conn->tcp_last_win || (conn->tcp_retrans && conn->tcp_retrans >= tcp_max_retrans(policy)))
-		timeout = tcp_capped(policy, timeout, CTD_TIMEOUT_TCP_RETRANS);
-	if ((conn->win[0].flags | conn->win[1].flags) & CTD_TCPW_UNACKED)
-		timeout = tcp_capped(policy, timeout, CTD_TIMEOUT_TCP_UNACK);
 	return timeout;
 }
 

@@ -14,10 +14,14 @@ from wire import IP, UDP, Capture, client_wire, server_wire
 
 INSIDE, INSIDE6, INSIDE_ROUTER, INSIDE_MARKER = "10.1.0.50", "fd01::50", "10.1.0.77", "10.1.0.60"
 OUTSIDE, OUTSIDE6, ROUTER, OUTSIDE_MARKER = "10.0.2.50", "fd02::50", "10.0.2.77", "10.0.2.60"
-TCP_NUMBER = 6
+TCP_NUMBER, SCTP_NUMBER = 6, 132
 
 NFT = """
 table inet gateway {
+  chain input {
+    type filter hook input priority 0; policy accept;
+    ct state invalid drop
+  }
   chain forward {
     type filter hook forward priority 0; policy drop;
     ct state invalid drop
@@ -117,6 +121,12 @@ def normalised(data):
     return data
 
 
+def kernel_tracks(protocol):
+    """Has the kernel beside a tracker for it? What a kernel has depends on its version and configuration."""
+    with open("/proc/kallsyms") as symbols:
+        return any(f" nf_conntrack_{protocol}_packet" in line for line in symbols)
+
+
 def entry(proto, state, orig, reply, status):
     """An entry of either table in one form. Tuples: source, destination, and ports or what ICMP has."""
     return (proto, state, orig, reply, tuple(sorted(status)))
@@ -128,7 +138,7 @@ def kernel_table(gateway):
         for line in gateway.run("conntrack", "-L", "-f", family, "-o", "extended").stdout.splitlines():
             words = line.split()
             proto = int(words[3])  # names differ
-            state = words[5] if proto == TCP_NUMBER else None
+            state = words[5] if proto in (TCP_NUMBER, SCTP_NUMBER) else None
             tuples = []
             for match in re.finditer(r"src=(\S+) dst=(\S+)(?: sport=(\d+) dport=(\d+))?"
                                      r"(?: type=(\d+) code=(\d+) id=(\d+))?", line):
@@ -156,7 +166,7 @@ def ctd_table(ctd):
         if tuples[0][0] not in (INSIDE, INSIDE6):
             continue
         proto = connection["protonum"]
-        state = connection["state"] if proto == TCP_NUMBER else None
+        state = connection["state"] if proto in (TCP_NUMBER, SCTP_NUMBER) else None
         entries.append(entry(proto, state, tuples[0], tuples[1], connection["status"]))
     return sorted(entries)
 

@@ -12,6 +12,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from lab import eventually
+from sctp import crc32c
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_AUXDATA = 263, 8
@@ -31,7 +32,12 @@ def ones_sum(data):
 
 def _layer4_fault(proto, pseudo, segment):
     # Where the checksum stands, and if a pseudo header belongs to it.
-    places = {1: (2, False), 6: (16, True), 17: (6, True), 58: (2, True)}
+    if proto == 132:
+        right = len(segment) >= 12 and segment[8:12] == struct.pack("<I", crc32c(segment[:8] + bytes(4) + segment[12:]))
+        return None if right else "wrong CRC-32C of SCTP"
+    if proto == 136 and len(segment) >= 8:
+        segment = segment[:int.from_bytes(segment[4:6], "big") or len(segment)]  # what its checksum covers
+    places = {1: (2, False), 6: (16, True), 17: (6, True), 58: (2, True), 136: (6, True)}
     if proto not in places:
         return None
     offset, has_pseudo = places[proto]

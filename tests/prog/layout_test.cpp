@@ -87,7 +87,7 @@ std::vector<Layout> abi() {
       STRUCT(ctd_tuple_ref, conn, seq, tag, dir, pad),
       STRUCT(ctd_tcp_window, end, max_end, max_win, scale, flags, pad),
       STRUCT(ctd_dir_count, packets, bytes),
-      STRUCT(ctd_sctp_track, vtag, flags, pad, reserved),
+      STRUCT(ctd_sctp_track, vtag, flags, pad, pending, reserved),
       STRUCT(ctd_dccp_track, handshake_seq, role, last_type, last_dir, reserved),
       STRUCT3(ctd_conn,
               (ctd_conn, ctl, lock, id, status, orig, reply, state, tcp_last_dir, tcp_last_flags, timeout, last_seen,

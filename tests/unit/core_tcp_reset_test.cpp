@@ -176,6 +176,15 @@ TEST(TcpSynOnEstablished, TheServerRefusesIt) {
   EXPECT_EQ(t.state(), "CLOSE");
 }
 
+TEST(TcpSynOnEstablished, ItsOwnSenderCannotRefuseIt) {
+  Talk t;
+  Segment again = syn();
+  again.seq = 300000;
+  t.client(again);
+  EXPECT_EQ(t.client(rst(600000, 300001)), "tcp_window") << "whoever forges a SYN could forge this as well";
+  EXPECT_EQ(t.state(), "ESTABLISHED");
+}
+
 TEST(TcpHalfOpen, AChallengeToTheSynAndItsReset) {
   TcpTalk t;
   t.client(syn());

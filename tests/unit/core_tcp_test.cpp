@@ -257,6 +257,23 @@ TEST(TcpTimeouts, AWindowOfZero) {
   EXPECT_EQ(t.conn().timeout, 7440 * kHz);
 }
 
+// As in nf_conntrack, in this order: too many retransmissions, a RST, unacknowledged data, a window of zero.
+TEST(TcpTimeouts, OfSeveralReasonsToShortenTheFirstCounts) {
+  TcpTalk t;
+  t.w.conn(0);
+  auto* policy = Map<u32, ctd_ct_policy>("ct_policies").find(0);
+  policy->timeout_s[CTD_TIMEOUT_TCP_RETRANS] = 100;
+  policy->timeout_s[CTD_TIMEOUT_TCP_UNACK] = 200;
+  t.establish();
+  t.client({.len = 100, .window = 0});
+  EXPECT_EQ(t.conn().timeout, 200 * kHz) << "before a window of zero";
+  for (int again = 1; again <= 3; again++) t.client({.len = 100, .window = 0});
+  EXPECT_EQ(t.conn().timeout, 100 * kHz);
+  t.server({.flags = kRst, .seq = 1000});
+  EXPECT_EQ(t.state(), "ESTABLISHED");
+  EXPECT_EQ(t.conn().timeout, 100 * kHz) << "before a RST";
+}
+
 TEST(TcpTimeouts, RepeatedSynsDoNotKeepAConnectionAlive) {
   TcpTalk t;
   t.client(syn());
@@ -272,6 +289,14 @@ TEST(TcpTimeouts, APickedUpConnectionIsNotKeptLongBeforeAnAnswer) {
   TcpTalk t;
   t.client({});
   EXPECT_EQ(t.conn().timeout, 300 * kHz);
+}
+
+TEST(TcpTimeouts, NorLongerThanWithAWindowOfZero) {
+  TcpTalk t;
+  t.w.conn(0);
+  Map<u32, ctd_ct_policy>("ct_policies").find(0)->timeout_s[CTD_TIMEOUT_TCP_RETRANS] = 100;
+  t.client({});
+  EXPECT_EQ(t.conn().timeout, 100 * kHz) << "its window is not known yet";
 }
 
 }  // namespace

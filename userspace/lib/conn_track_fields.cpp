@@ -48,6 +48,8 @@ constexpr std::array kSctp{
     MEMBER_OF("orig_vtag", sctp, ctd_sctp_track, vtag, 0),
     MEMBER_OF("reply_vtag", sctp, ctd_sctp_track, vtag, 1),
     MEMBER("flags", sctp, ctd_sctp_track, flags),
+    MEMBER_OF("orig_pending", sctp, ctd_sctp_track, pending, 0),
+    MEMBER_OF("reply_pending", sctp, ctd_sctp_track, pending, 1),
 };
 constexpr std::array kDccp{
     MEMBER("handshake_seq", dccp, ctd_dccp_track, handshake_seq), MEMBER_OF("orig_role", dccp, ctd_dccp_track, role, 0),

@@ -339,9 +339,10 @@ enum ctd_tcp_window_flag {
 /* The tags that packets of each direction carry, as on the wire; 0: not known. */
 struct ctd_sctp_track {
 	be32 vtag[2];
-	u8 flags; /* bits 0, 1: an open INIT from this direction; bits 2, 3: a doubted tag, and its direction */
+	u8 flags; /* ct/sctp.h's: open INITs, a doubted tag, a handshake with pending tags */
 	u8 pad[3];
-	u32 reserved[5];
+	be32 pending[2]; /* tags of a handshake that is not finished, and may be forged */
+	u32 reserved[3];
 };
 CTD_ASSERT_SIZE(struct ctd_sctp_track, 32);
 struct ctd_dccp_track {
