@@ -58,8 +58,9 @@ Result<> show(const json& all, Output& out) {
                     {"NOTES"}});
   for (const json& one : all) {
     const json& tuple = one.at("tuple");
-    CTD_TRY(table.add({one.at("id"), one.at("master"), one.at("proto"), end_of(tuple, "src", "sport"),
-                       destination(tuple), translation(one), duration_text(one.at("timeout_s")), notes(one)}));
+    const auto text = [&](const char* name) { return one.at(name).get<std::string>(); };
+    CTD_TRY(table.add({text("id"), text("master"), text("proto"), end_of(tuple, "src", "sport"), destination(tuple),
+                       translation(one), duration_text(one.at("timeout_s")), notes(one)}));
   }
   return table.finish();
 }

@@ -167,10 +167,10 @@ Result<> parse_times(const Reader& in, const KernelClock& now, ctd_conn& conn) {
   conn.last_seen[CTD_DIR_ORIG] = seen_at(now, CTD_TRY(idle("orig_idle_ms")));
   if (track.has("reply_idle_ms")) conn.last_seen[CTD_DIR_REPLY] = seen_at(now, CTD_TRY(idle("reply_idle_ms")));
   if (track.has("set_timeout_ms")) {
-    const u32 left = static_cast<u32>(CTD_TRY(idle("set_timeout_ms")));
+    const u32 remaining = static_cast<u32>(CTD_TRY(idle("set_timeout_ms")));
     const u32 seen[] = {conn.last_seen[CTD_DIR_ORIG], conn.last_seen[CTD_DIR_REPLY]};
     conn.expires_seen = seen[1] && static_cast<int32_t>(seen[1] - seen[0]) > 0 ? seen[1] : seen[0];
-    conn.expires = std::max<u32>(static_cast<u32>(now.jiffies) + left, 1);
+    conn.expires = std::max<u32>(static_cast<u32>(now.jiffies) + remaining, 1);
   }
   return {};
 }
