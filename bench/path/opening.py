@@ -50,19 +50,21 @@ def _ns(tally: dict) -> float | None:
 
 
 def rows(measured: dict, peer: str) -> list[dict]:
-    """Medians; the ratio of what a connection costs over a packet is taken within a round."""
+    """Medians; ratios are taken within a round: of the first packet with all that it costs, and of
+    what it costs over one of an existing connection."""
     costs = {name: [(_ns(one["existing"]), _ns(one["opened"])) for one in rounds]
              for name, rounds in measured.items()}
     result = []
     for name, rounds in costs.items():
         clean = [pair for pair in rounds if None not in pair]
-        ratios = [(own[1] - own[0]) / (other[1] - other[0])
-                  for own, other in zip(rounds, costs.get(peer, []))
-                  if None not in own and None not in other and other[1] > other[0]]
+        pairs = [(own, other) for own, other in zip(rounds, costs.get(peer, []))
+                 if None not in own and None not in other and other[1] > other[0]]
         result.append({
             "path": name, "clean": len(clean), "rounds": len(rounds),
             "existing_ns": median(pair[0] for pair in clean) if clean else None,
             "opened_ns": median(pair[1] for pair in clean) if clean else None,
             "over_existing_ns": median(b - a for a, b in clean) if clean else None,
-            "to_peer": median(ratios) if ratios else None})
+            "to_peer": median(own[1] / other[1] for own, other in pairs) if pairs else None,
+            "over_to_peer": median((own[1] - own[0]) / (other[1] - other[0])
+                                   for own, other in pairs) if pairs else None})
     return result

@@ -155,10 +155,10 @@ def opening_table(rows_: list[dict], titles: dict) -> str:
         title = titles[row["path"]]
         if row["clean"] < row["rounds"]:
             title += f" (LOST PACKETS in {row['rounds'] - row['clean']} of {row['rounds']} rounds)"
-        lines.append([title, *(_number(row[key], 0) for key in
-                               ("existing_ns", "opened_ns", "over_existing_ns")),
-                      _number(row["to_peer"], 2)])
-    return _table(["path", "existing, ns", "first packet, ns", "a new connection, ns",
+        lines.append([title, _number(row["existing_ns"], 0), _number(row["opened_ns"], 0),
+                      _number(row["to_peer"], 2), _number(row["over_existing_ns"], 0),
+                      _number(row["over_to_peer"], 2)])
+    return _table(["path", "existing, ns", "first packet, ns", "ratio to nft", "over existing, ns",
                    "ratio to nft"], lines)
 
 
@@ -187,7 +187,7 @@ def goals(figures: dict) -> list[str]:
     for flows, rows_of_flows in figures["opening"].items():
         own = next((row for row in rows_of_flows if row["path"] == OWN), None)
         if own and own["to_peer"]:
-            line(own["to_peer"] < 1, "a new connection costs less than through nft, "
+            line(own["to_peer"] < 1, "the first packet of a connection costs less than through nft, "
                                      f"{flows:,} connections: {own['to_peer']:.2f} of it")
     if figures["siege"]:
         line(figures["siege"]["ratio"] > 2 / 3,
