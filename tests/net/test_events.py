@@ -151,7 +151,8 @@ class EventsTest(LabTest):
         count = 30_000  # beyond the queue, what is on its way from there, and what the socket holds
         for number in range(count):
             sender.sendto(b"", (SERVER, 1 + number))
-            if number % 2000 == 1999:
+            # After the first, whose flows then are installed: more misses than the port may have would be dropped.
+            if number == 0 or number % 2000 == 1999:
                 fast.wait(lambda sent=number + 1: fast.count("new") + fast.lost() >= sent, f"{number + 1} events")
         os.kill(slow.process.pid, signal.SIGCONT)
         slow.wait(lambda: slow.count("new") + slow.lost() >= count, f"{count} events, lost ones counted")
