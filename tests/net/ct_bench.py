@@ -11,17 +11,19 @@ import re
 import select
 import socket
 import struct
+from typing import NamedTuple
 
 from daemon import Ctd
 from lab import Lab
-from steps import (CLIENT, HOSTS, IPV4, IPV6, ROUTERS, SERVER, TCP_NUMBER, UDP_NUMBER, Ends, ip_packet, packed,
-                   pseudo_header, with_sum)
+from steps import (CLIENT, HOSTS, IPV4, IPV6, ROUTERS, SCTP_NUMBER, SERVER, TCP_NUMBER, UDP_NUMBER, Ends, ip_packet,
+                   packed, pseudo_header, with_sum)
 
 ETHER = {IPV4: 0x0800, IPV6: 0x86DD}
 SO_RCVBUFFORCE = 33
 SEND_AT_ONCE = 200  # packets before a marker: fewer than a CPU's backlog holds
 MARKERS = {IPV4: ("10.1.0.60", "10.0.2.60"), IPV6: ("fd01::60", "fd02::60")}
 FIRST_PORT = 1024
+MARK, MARK_BEFORE = 7, 4  # which mark, and before which step
 
 # Rule sets by name: who may open a connection. What is invalid is dropped, what is related passes.
 RULES = {
@@ -105,7 +107,8 @@ class Bench:
             if configuration["outside"] == "nowhere0":
                 gateway.ip("link", "add", "nowhere0", "up", "type", "veth", "peer", "name", "nowhere1")
             ports = ["lan0", "wan0"] + ["nowhere0"] * (configuration["outside"] == "nowhere0")
-            self.ctd = Ctd(self.lab, {"ports": ports, "gateway": configuration}).start()
+            self.ctd = Ctd(self.lab, {"ports": ports, "gateway": configuration,
+                                      "conntrack": {"timeouts": ctd_timeouts()}}).start()
         else:
             set_up_kernel(gateway, RULES[rules])
         self.port = FIRST_PORT
@@ -138,7 +141,7 @@ class Bench:
                     raise AssertionError(f"a marker is lost: {wanted}")
             heard += fresh
 
-    def play(self, conversations):
+    def play(self, conversations, marking=False):
         """Each is (name, family, steps). Answers whose packets they were, and a text with a sign for each step: "+" it
         came through, "-" it did not."""
         with one_cpu():
@@ -148,7 +151,7 @@ class Bench:
                 ends = [Ends(family, self.port + i) for i, (_, family, _) in enumerate(conversations)]
                 self.port += len(conversations)
                 before = self.ctd.counter("upcall") if self.ctd else 0
-                passed = self.send_all(conversations, ends)
+                passed = self.send_all(conversations, ends, marking)
                 # A packet that met no flow yet was in the daemon, and others may have overtaken it: once more.
                 if not self.ctd or self.ctd.counter("upcall") == before:
                     break
@@ -159,7 +162,7 @@ class Bench:
         table = ctd_table(self.ctd) if self.ctd else kernel_table(self.lab.gateway)
         return [sorted(table.get((end.family, end.number), [])) for end in ends]
 
-    def send_all(self, conversations, ends):
+    def send_all(self, conversations, ends, marking):
         """The first step of all conversations, then the second, and so on. Answers the signs."""
         for side in self.sides:
             side.take()
@@ -167,6 +170,8 @@ class Bench:
         numbers = {}
         longest = max(len(steps) for _, _, steps in conversations)
         for at in range(longest):
+            if marking and at == MARK_BEFORE:
+                self.mark_all()
             for which, (_, family, steps) in enumerate(conversations):
                 if at < len(steps):
                     number = len(numbers) + 1
@@ -185,6 +190,16 @@ class Bench:
                     which, at = numbers[number]
                     passed[which][at] = ord("+")
         return [letters.decode() for letters in passed]
+
+    def mark_all(self):
+        """All connections so far get a mark, which those keep that go on. (The conntrack tool does it for few only.)"""
+        for family in HOSTS:
+            self.synchronize(family)
+        if self.ctd:
+            self.ctd.ctctl("conntrack", "update", "--set-mark", str(MARK))
+        else:
+            for family in ("ipv4", "ipv6"):
+                self.lab.gateway.run("conntrack", "-U", "-f", family, "--mark", str(MARK))
 
     def flush(self):
         self.port = FIRST_PORT
@@ -211,32 +226,66 @@ def marker(family, side, number):
     return ip_packet(source, destination, UDP_NUMBER, body, number)
 
 
-# Timeouts are whole thousands of seconds, one for each state, so that an entry tells which of them it has and nothing
-# expires while a test runs, however slow the machine.
+# Timeouts are whole thousands of seconds, one for each state, so that what an entry has left tells which of them it
+# has, and nothing expires while a test runs, however slow the machine.
 TIMEOUT_UNIT = 1000
-TCP_TIMEOUTS = {"syn_sent": 2, "syn_recv": 3, "established": 4, "fin_wait": 5, "close_wait": 6, "last_ack": 7,
-                "time_wait": 8, "close": 9, "max_retrans": 20, "unacknowledged": 21}
-OTHER_TIMEOUTS = {"udp_timeout": 30, "udp_timeout_stream": 31, "icmp_timeout": 32, "icmpv6_timeout": 33}
+TIMEOUTS = {
+    "tcp": {"syn_sent2": 1,  # the kernel has 120 s for it, and no setting
+            "retrans": 2, "unacknowledged": 3,  # they only shorten the others
+            "syn_sent": 4, "syn_recv": 5, "established": 6, "fin_wait": 7, "close_wait": 8, "last_ack": 9,
+            "time_wait": 10, "close": 11},
+    "udp": {"unreplied": 30, "replied": 31},
+    "icmp": {"unreplied": 32, "replied": 32},
+    "icmpv6": {"unreplied": 33, "replied": 33},
+    "sctp": {"closed": 40, "cookie_wait": 41, "cookie_echoed": 42, "established": 43, "shutdown_sent": 44,
+             "shutdown_recd": 45, "shutdown_ack_sent": 46, "heartbeat_sent": 47}}
+# What the kernel calls them behind nf_conntrack_PROTOCOL_timeout; None: it has no setting.
+KERNEL_NAMES = {("tcp", "retrans"): "_max_retrans", ("tcp", "syn_sent2"): None, ("udp", "unreplied"): "",
+                ("udp", "replied"): "_stream", ("icmp", "unreplied"): "", ("icmp", "replied"): None,
+                ("icmpv6", "unreplied"): "", ("icmpv6", "replied"): None}
+
+
+def kernel_timeout(proto, state):
+    """The sysctl of a timeout, or None."""
+    name = KERNEL_NAMES.get((proto, state), f"_{state}")
+    return None if name is None else f"net/netfilter/nf_conntrack_{proto}_timeout{name}"
 
 
 def set_up_kernel(gateway, rules):
     gateway.run("nft", "-f", "-", input=rules)
-    for name, units in TCP_TIMEOUTS.items():
-        gateway.sysctl(f"net/netfilter/nf_conntrack_tcp_timeout_{name}", units * TIMEOUT_UNIT)
-    for name, units in OTHER_TIMEOUTS.items():
-        gateway.sysctl(f"net/netfilter/nf_conntrack_{name}", units * TIMEOUT_UNIT)
+    for proto, states in TIMEOUTS.items():
+        for state, units in states.items():
+            if setting := kernel_timeout(proto, state):
+                gateway.sysctl(setting, units * TIMEOUT_UNIT)
     for name, value in (("acct", 1), ("checksum", 1), ("tcp_loose", 1), ("tcp_be_liberal", 0),
                         ("tcp_ignore_invalid_rst", 0)):
         gateway.sysctl(f"net/netfilter/nf_conntrack_{name}", value)
 
 
-# Both tables in one form: (family, number of the conversation): entries, each of which is
-# (protocol, who opened it, ICMP type and code, TCP state, status, packets and bytes of both directions).
+def ctd_timeouts():
+    return {proto: {state: units * TIMEOUT_UNIT for state, units in states.items()}
+            for proto, states in TIMEOUTS.items()}
+
+
+# Both tables in one form.
 _SIDES = {packed(HOSTS[family][side]): (family, side) for family in HOSTS for side in (CLIENT, SERVER)}
+WITH_STATES = (TCP_NUMBER, SCTP_NUMBER)
 
 
-def entry(table, proto, state, status, tuples, counts):
-    """`tuples`: a dict for each direction, with names as conntrack writes them."""
+class Entry(NamedTuple):
+    proto: int
+    opener: str
+    query: tuple  # ICMP type and code
+    state: str
+    status: str
+    timeout: int  # as a number of TIMEOUTS; None where it depends on when a packet came
+    mark: int
+    counts: tuple  # packets and bytes of both directions
+
+
+def add_entry(table, proto, state, status, tuples, counts, left, mark):
+    """To `table`: (family, number of the conversation): entries. `tuples`: a dict for each direction, with names as
+    conntrack writes them."""
     original = tuples[0]
     family, side = _SIDES.get(packed(original["src"]), (None, None))
     if family is None:
@@ -245,8 +294,13 @@ def entry(table, proto, state, status, tuples, counts):
         number, query = original["id"], (original["type"], original["code"])
     else:
         number, query = original.get("sport" if side == CLIENT else "dport", 0), ()
+    status, timeout = set(status), -(-left // TIMEOUT_UNIT)
+    if proto == UDP_NUMBER and "SEEN_REPLY" in status:  # `stream_by_time`: see docs/conntrack.md
+        status.discard("ASSURED")
+        timeout = None
     table.setdefault((family, number), []).append(
-        (proto, ("client", "server")[side], query, state, " ".join(sorted(status)), counts))
+        Entry(proto, ("client", "server")[side], query, state if proto in WITH_STATES else "", " ".join(sorted(status)),
+              timeout, mark, counts))
 
 
 def kernel_table(gateway):
@@ -254,7 +308,6 @@ def kernel_table(gateway):
     for family in ("ipv4", "ipv6"):
         for line in gateway.run("conntrack", "-L", "-f", family, "-o", "extended").stdout.splitlines():
             words = line.split()
-            proto = int(words[3])
             tuples, counts = ({}, {}), []
             for name, value in re.findall(r"(src|dst|sport|dport|type|code|id|packets|bytes)=(\S+)", line):
                 if name in ("packets", "bytes"):
@@ -264,7 +317,9 @@ def kernel_table(gateway):
             status = [word.strip("[]") for word in words if word == "[ASSURED]"]
             if "[UNREPLIED]" not in line:
                 status.append("SEEN_REPLY")
-            entry(table, proto, words[5] if proto == TCP_NUMBER else None, status, tuples, tuple(counts))
+            mark = re.search(r"mark=(\d+)", line)
+            add_entry(table, int(words[3]), words[5], status, tuples, tuple(counts), int(words[4]),
+                      int(mark[1]) if mark else 0)
     return table
 
 
@@ -273,6 +328,6 @@ def ctd_table(ctd):
     for connection in ctd.connections():
         tuples = connection["orig"], connection["reply"]
         counts = tuple(one[name] for one in tuples for name in ("packets", "bytes"))
-        entry(table, connection["protonum"], connection["state"] if connection["protonum"] == TCP_NUMBER else None,
-              connection["status"], tuples, counts)
+        add_entry(table, connection["protonum"], connection["state"], connection["status"], tuples, counts,
+                  connection["timeout_s"], connection["mark"])
     return table

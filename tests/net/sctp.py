@@ -5,6 +5,8 @@ import struct
 
 DATA, INIT, INIT_ACK, SACK, HEARTBEAT, HEARTBEAT_ACK, ABORT, SHUTDOWN, SHUTDOWN_ACK, ERROR = range(10)
 COOKIE_ECHO, COOKIE_ACK, SHUTDOWN_COMPLETE = 10, 11, 14
+NAMES = ("DATA", "INIT", "INIT_ACK", "SACK", "HEARTBEAT", "HEARTBEAT_ACK", "ABORT", "SHUTDOWN", "SHUTDOWN_ACK", "ERROR",
+         "COOKIE_ECHO", "COOKIE_ACK", "ECNE", "CWR", "SHUTDOWN_COMPLETE")
 SERVER_PORT = 36412
 T_BIT = 1
 
@@ -51,3 +53,19 @@ def heartbeat(kind=HEARTBEAT):
 def segment(ports, tag, chunks):
     head, body = struct.pack("!HHI", *ports, tag), b"".join(chunks)
     return head + struct.pack("<I", crc32c(head + bytes(4) + body)) + body
+
+
+def kind(chunk):
+    return chunk[0]
+
+
+def announced(chunk):
+    """The tag of an INIT or INIT ACK."""
+    return int.from_bytes(chunk[4:8], "big")
+
+
+def describe(chunk):
+    name = NAMES[chunk[0]] if chunk[0] < len(NAMES) else str(chunk[0])
+    if chunk[0] in (INIT, INIT_ACK):
+        name += f"({announced(chunk):#x})"
+    return name + ("+T" if chunk[1] & T_BIT else "")

@@ -9,11 +9,13 @@ import socket
 import struct
 from dataclasses import dataclass
 
+import sctp
+
 CLIENT, SERVER = 0, 1
 IPV4, IPV6 = 4, 6
 HOSTS = {IPV4: ("10.1.0.50", "10.0.2.50"), IPV6: ("fd01::50", "fd02::50")}
 ROUTERS = {IPV4: ("10.1.0.77", "10.0.2.77"), IPV6: ("fd01::77", "fd02::77")}
-ICMP_NUMBER, TCP_NUMBER, UDP_NUMBER, ICMPV6_NUMBER = 1, 6, 17, 58
+ICMP_NUMBER, TCP_NUMBER, UDP_NUMBER, ICMPV6_NUMBER, SCTP_NUMBER = 1, 6, 17, 58, 132
 FLAG_BITS = {letter: 1 << bit for bit, letter in enumerate("FSRPAUEC")}
 
 
@@ -107,6 +109,25 @@ class Udp:
 
 
 @dataclass(frozen=True)
+class Sctp:
+    side: int
+    tag: int
+    chunks: tuple
+    sum_wrong: bool = False
+
+    def packet(self, ends, number=0):
+        source, destination = _HOSTS[ends.family][self.side], _HOSTS[ends.family][1 - self.side]
+        body = sctp.segment(ends.ports(self.side), self.tag, self.chunks)
+        if self.sum_wrong:
+            body = body[:8] + bytes(byte ^ 0x55 for byte in body[8:12]) + body[12:]
+        return ip_packet(source, destination, SCTP_NUMBER, body, number)
+
+    def __str__(self):
+        return (f"{'client' if self.side == CLIENT else 'server'} tag {self.tag:#x} chunks "
+                + " ".join(sctp.describe(chunk) for chunk in self.chunks))
+
+
+@dataclass(frozen=True)
 class Icmp:
     """A query or its answer; `kind` as in ICMPv4 or ICMPv6."""
     side: int
@@ -138,9 +159,24 @@ class Error:
         return icmp_packet(source, destination, self.kind, self.code, b"\0\0\5\0" + quoted, number)
 
 
-def icmp_packet(source, destination, kind, code, rest, number, sum_wrong=False):
+@dataclass(frozen=True)
+class Redirect:
+    """An ICMPv6 redirect about a packet of the other side, which stands in its option Redirected Header."""
+    side: int
+    about: object
+
+    def packet(self, ends, number=0):
+        quoted = self.about.packet(ends)
+        quoted += bytes(-len(quoted) % 8)
+        addresses = _HOSTS[ends.family][self.side] * 2  # target and destination
+        option = struct.pack("!BB6x", 4, 1 + len(quoted) // 8) + quoted
+        return icmp_packet(_ROUTERS[ends.family][self.side], _HOSTS[ends.family][1 - self.side], 137, 0,
+                           bytes(4) + addresses + option, number, ttl=255)
+
+
+def icmp_packet(source, destination, kind, code, rest, number, sum_wrong=False, ttl=33):
     body = struct.pack("!BBH", kind, code, 0) + rest
     if len(source) == 4:
-        return ip_packet(source, destination, ICMP_NUMBER, with_sum(2, body, b"", sum_wrong), number)
+        return ip_packet(source, destination, ICMP_NUMBER, with_sum(2, body, b"", sum_wrong), number, ttl)
     pseudo = pseudo_header(source, destination, ICMPV6_NUMBER, len(body))
-    return ip_packet(source, destination, ICMPV6_NUMBER, with_sum(2, body, pseudo, sum_wrong), number)
+    return ip_packet(source, destination, ICMPV6_NUMBER, with_sum(2, body, pseudo, sum_wrong), number, ttl)

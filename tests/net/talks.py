@@ -3,7 +3,8 @@
 
 import struct
 
-from steps import CLIENT, IPV4, IPV6, SERVER, Error, Icmp, Tcp, Udp
+from steps import CLIENT, IPV4, IPV6, SERVER, Error, Icmp, Redirect, Tcp, Udp
+from talks_sctp import named_sctp
 
 
 def mss(value=1460):
@@ -94,6 +95,8 @@ def _named_tcp():
             1 - side, "A", ack=0).say(side, "PA", 10)
         yield f"syn_then_reset_of_the_{who}", talk().open().exchange().say(side, "S", seq=77_777).say(
             1 - side, "A").say(side, "R", seq=0)
+        yield f"syn_then_its_refusal_by_the_{who}_itself", talk().open().exchange().say(side, "S", seq=77_777).say(
+            side, "RA", seq=300_000, ack=78_879 - (500_301 if side == CLIENT else 1101)).say(1 - side, "A")
         yield f"synack_of_the_{who}_on_established", talk().open().exchange().say(side, "SA", seq=77_777).say(
             1 - side, "A")
         yield f"zero_window_of_the_{who}", talk().open().exchange().say(side, "A", window=0).say(
@@ -120,6 +123,8 @@ def _named_tcp():
         CLIENT, "A").say(SERVER, "A")
     yield "opened_at_once_by_both", talk().say(CLIENT, "S").say(SERVER, "S").say(CLIENT, "SA", seq=-1).say(
         SERVER, "SA", seq=-1).say(CLIENT, "A").say(SERVER, "A")
+    yield "opened_at_once_then_reset_from_afar", talk().say(CLIENT, "S").say(SERVER, "S").say(
+        SERVER, "RA", seq=100_000, ack=-1001).say(SERVER, "RA", seq=8192, ack=-1001)
     yield "opened_at_once_then_closed", talk().say(CLIENT, "S").say(SERVER, "S").say(CLIENT, "SA", seq=-1).say(
         SERVER, "A").exchange().close()
     yield "retransmitted", talk().open().say(CLIENT, "PA", 100).again().again().again().say(SERVER, "A").say(
@@ -179,6 +184,19 @@ def _named_tcp():
     yield "challenge_ack_in_syn_sent", talk().say(CLIENT, "S").say(SERVER, "A", ack=90_000).say(
         CLIENT, "R", seq=90_000).say(CLIENT, "S", seq=-1).say(SERVER, "SA").say(CLIENT, "A")
     yield "synack_with_a_wrong_ack", talk().say(CLIENT, "S").say(SERVER, "SA", ack=77).say(CLIENT, "R", seq=77)
+    yield "synack_of_the_opener_with_a_wrong_ack", talk().say(CLIENT, "S").say(SERVER, "SA").say(
+        CLIENT, "SA", seq=100_000, ack=99).say(CLIENT, "A", seq=-100_001)
+    yield "reset_with_a_wrong_ack_then_synack", talk().say(CLIENT, "S").say(SERVER, "RA", seq=70_000, ack=77).say(
+        SERVER, "SA").say(CLIENT, "A")
+    yield "second_syn_without_options", talk(window=(1000, 1000), options=scaled).say(CLIENT, "S").say(
+        CLIENT, "S", seq=500, options=b"").say(SERVER, "SA").say(CLIENT, "A").say(SERVER, "A", 1400).say(
+        SERVER, "A", 1400).say(SERVER, "A", 1400).say(SERVER, "A", 1400)
+    for what, flags in (("fin", "FA"), ("reset", "RA")):
+        yield f"{what}_of_both_out_of_window", talk().open().exchange().say(CLIENT, flags, seq=300_000).say(
+            SERVER, flags, seq=300_000)
+    yield "reset_off_after_many_retransmissions", talk().open().say(CLIENT, "PA", 100).again().again().again().again(
+        ).say(SERVER, "R", seq=100)
+    yield "zero_window_before_an_answer", talk(window=(0, 8192)).open().say(CLIENT, "PA", 10).again().again().again()
     yield "synack_again_with_another_number", talk().say(CLIENT, "S").say(SERVER, "SA").say(SERVER, "SA", seq=400).say(
         CLIENT, "A")
     yield "syn_again_with_another_number", talk().say(CLIENT, "S").say(CLIENT, "S", seq=1234).say(SERVER, "SA").say(
@@ -249,8 +267,10 @@ def _named_datagrams():
         yield f"query_{kind}_answered_by_nobody", IPV4, [Icmp(SERVER, answer)]
     for kind in (1, 2, 6, 7, 9, 10, 19, 30, 40, 42, 255):
         yield f"icmp_type_{kind}", IPV4, [Icmp(CLIENT, kind), Icmp(SERVER, kind)]
-    for kind in (0, 100, 127, 130, 138, 139, 140, 144, 200, 255):
+    for kind in (0, 100, 127, *(kind for kind in range(130, 146) if kind != 137), 200, 255):
         yield f"icmpv6_type_{kind}", IPV6, [Icmp(CLIENT, kind), Icmp(SERVER, kind)]
+    yield "icmpv6_redirect", IPV6, [Udp(CLIENT), Redirect(SERVER, Udp(CLIENT)), Udp(CLIENT)]
+    yield "icmpv6_redirect_about_nothing", IPV6, [Redirect(SERVER, Udp(CLIENT))]
 
 
 def named():
@@ -262,3 +282,4 @@ def named():
             yield name + "_ipv6", IPV6, talk.steps
     yield from _named_errors()
     yield from _named_datagrams()
+    yield from named_sctp()

@@ -4,8 +4,9 @@
 import random
 from dataclasses import replace
 
-from steps import CLIENT, IPV4, IPV6, SERVER, Error, Icmp, Tcp, Udp
+from steps import CLIENT, IPV4, IPV6, SERVER, Error, Icmp, Sctp, Tcp, Udp
 from talks import SACK_PERMITTED, TIMESTAMP, Talk, mss, sack, scale
+from talks_sctp import out_of_nothing, perturbed, random_sctp
 
 WINDOWS = (0, 1, 500, 8192, 30_000, 65_535)
 FLAGS = ("", "S", "SA", "A", "A", "A", "PA", "PA", "FA", "FA", "F", "R", "RA", "R", "SR", "SF", "FPU", "PAU", "SEC",
@@ -127,10 +128,13 @@ def _perturb(rng, steps, family):
     elif kind < 0.45:
         del steps[place + 1:]
     elif kind < 0.65:
-        steps.insert(place + 1, _segment_out_of_nothing(rng, steps, place + 1))
+        sctp = any(isinstance(step, Sctp) for step in steps)
+        steps.insert(place + 1, out_of_nothing(rng) if sctp else _segment_out_of_nothing(rng, steps, place + 1))
     elif kind < 0.9:
         if isinstance(steps[place], Tcp):
             steps[place] = _changed(rng, steps[place])
+        elif isinstance(steps[place], Sctp):
+            steps[place] = perturbed(rng, steps[place])
     elif not isinstance(steps[place], Error):
         about = steps[place]
         steps.insert(place + 1, Error(1 - about.side, about, *rng.choice(ERRORS[family]), router=rng.random() < 0.5,
@@ -149,7 +153,8 @@ def conversation(seed, number):
     """Name, family and steps: always the same for a seed and a number."""
     rng = random.Random(f"{seed}/{number}")
     family = IPV6 if rng.random() < 0.25 else IPV4
-    steps = _plain_tcp(rng).steps if rng.random() < 0.9 else _datagrams(rng, family)
+    kind = rng.random()
+    steps = _plain_tcp(rng).steps if kind < 0.75 else random_sctp(rng) if kind < 0.92 else _datagrams(rng, family)
     for _ in range(rng.choice((0, 1, 1, 2, 3, 4))):
         _perturb(rng, steps, family)
     return f"random_{seed}_{number}", family, steps

@@ -1,55 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The connection tracker against the kernel's: thousands of scripted conversations, packet by packet. See ct_bench.py.
 
-CTD_ORACLE_COUNT is how many conversations are made up (2,000 without it), CTD_ORACLE_SEED from what (1 without it).
+CTD_ORACLE_COUNT is how many conversations are made up (4,000 without it), CTD_ORACLE_SEED from what (1 without it).
+Each is played with both rule sets. The differences that are meant are in intended.py.
 """
 
 import os
 import time
 
-from ct_bench import RULES, Bench
-from lab import LabTest
-from steps import Tcp
+from ct_bench import MARK, RULES, TIMEOUTS, Bench, kernel_timeout
+from daemon import GATEWAY, Ctd
+from intended import OF, comparable, differ
+from lab import LabTest, eventually
+from steps import CLIENT, IPV4, SERVER, Ends, Udp
 from talks import named
 from talks_random import conversation
 
 AT_ONCE = 500  # conversations that are played side by side
 MOST_SHORTENED = 200
-
-
-# Differences that are meant, by the names that docs/conntrack.md explains, and the named conversations that show them.
-INTENDED = {
-    "checksums": [f"wrong_checksum_of_the_{who}{suffix}" for who in ("client", "server") for suffix in ("", "_ipv6")] +
-                 [f"{proto}_wrong_checksum_ipv{family}" for proto in ("udp", "echo") for family in (4, 6)],
-    "multicast_listeners": ["icmpv6_type_130"],
-    "invalid_answer": ["synack_with_a_wrong_ack", "synack_with_a_wrong_ack_ipv6"],
-}
-SHOWS = {name: why for why, names in INTENDED.items() for name in names}
-
-
-def comparable(steps, kernel, ctd):
-    """How many of the steps are compared; the table only if all are. "invalid_answer": an answer to a SYN changes the
-    kernel's windows although both find it invalid, so that from there on they need not agree. "second_syn": when a
-    SYN is repeated with other options, the kernel may stay with those of the first."""
-    opener = None
-    for at, step in enumerate(steps):
-        if not isinstance(step, Tcp):
-            continue
-        if kernel[0][at] == "+":
-            if opener is None:
-                opener = step
-            elif step.side == opener.side and "S" in step.flags and step.options != opener.options:
-                return at + 1
-            elif step.side != opener.side and ("S" in step.flags or "S" not in opener.flags):
-                break  # answered
-        elif opener is not None and step.side != opener.side and ctd[0][at] == "-":
-            return at + 1
-    return len(steps)
-
-
-def differ(steps, kernel, ctd):
-    upto = comparable(steps, kernel, ctd)
-    return kernel[0][:upto] != ctd[0][:upto] or (upto == len(steps) and kernel[1] != ctd[1])
 
 
 def parts(all_of_it):
@@ -62,12 +30,13 @@ class Pair:
 
     def __init__(self, case, rules):
         self.kernel, self.ctd = (Bench(case, rules, use_ctd) for use_ctd in (False, True))
+        self.in_part = {}  # how many were compared in part, by the difference
 
-    def play(self, conversations):
+    def play(self, conversations, **options):
         """For each conversation what the kernel and what ctd made of it: (signs, entries of the table)."""
-        ends, signs = self.kernel.play(conversations)
+        ends, signs = self.kernel.play(conversations, **options)
         want = list(zip(signs, self.kernel.tables(ends)))
-        ends, signs = self.ctd.play(conversations)
+        ends, signs = self.ctd.play(conversations, **options)
         # What a RST has refused is over at once, but stays in ctd's table until the sweep comes round, in a second.
         deadline = time.monotonic() + 3
         while True:
@@ -79,8 +48,15 @@ class Pair:
 
     def differing(self, conversations):
         """Those of which the two think differently."""
-        return [one for part in parts(conversations)
-                for one, (kernel, ctd) in zip(part, self.play(part)) if differ(one[2], kernel, ctd)]
+        found = []
+        for part in parts(conversations):
+            for one, (kernel, ctd) in zip(part, self.play(part)):
+                why = comparable(one[2], kernel[0])[1]
+                if why:
+                    self.in_part[why] = self.in_part.get(why, 0) + 1
+                if differ(one[2], kernel, ctd):
+                    found.append(one)
+        return found
 
     def shortened(self, conversations):
         """Conversations that differ, without the steps that do not matter to it."""
@@ -112,6 +88,8 @@ class ConntrackOracleTest(LabTest):
     def compare(self, conversations, rules):
         pair = Pair(self, rules)
         differing = pair.differing(conversations)
+        print(f"       {rules}: {len(conversations)} conversations, of which up to an intended difference only: "
+              f"{pair.in_part or 'none'}", flush=True)
         if differing:
             texts = pair.describe(pair.shortened(differing[:MOST_SHORTENED]))
             self.fail(f"{len(differing)} of {len(conversations)} differ with the rules {rules}: kernel, ctd, step\n\n"
@@ -120,18 +98,55 @@ class ConntrackOracleTest(LabTest):
     def test_named(self):
         for rules in RULES:
             with self.subTest(rules):
-                self.compare([one for one in named() if one[0] not in SHOWS], rules)
+                self.compare([one for one in named() if one[0] not in OF], rules)
+
+    def test_marks(self):
+        """A mark that is set in between stays with its connection, and does not come back with the next one."""
+        some = [one for one in named() if one[0].startswith(("reopened", "closed_by", "reset_of_the", "sctp_closed"))
+                and "off_by" not in one[0]]
+        pair = Pair(self, "everyone_opens")
+        both = pair.play(some, marking=True)
+        self.assertEqual([one[0] for one, (kernel, ctd) in zip(some, both) if differ(one[2], kernel, ctd)], [])
+        marks = {entry.mark for _, (_, table) in both for entry in table}
+        self.assertEqual(marks, {0, MARK})
+
+    def test_a_stream_is_assured_by_both(self):
+        """UDP: after some time with traffic both ways. Entries of it are compared without that elsewhere."""
+        pair = Pair(self, "everyone_opens")
+        ends = Ends(IPV4, 60_500)
+
+        def talks(bench, status):
+            for side in (CLIENT, SERVER):
+                bench.sides[side].send(IPV4, Udp(side).packet(ends))
+            bench.synchronize(IPV4)
+            return "ASSURED" in status()
+
+        eventually(lambda: talks(pair.kernel, lambda: pair.kernel.lab.gateway.run(
+            "conntrack", "-L", "-p", "udp", "--orig-port-src", "60500").stdout), "assured by the kernel", 30, 0.2)
+        eventually(lambda: talks(pair.ctd, lambda: pair.ctd.ctd.connections(sport=60_500)[0]["status"]),
+                   "assured by ctd", 30, 0.2)
+
+    def test_the_preset_has_the_kernels_timeouts(self):
+        lab = self.make_lab()
+        ctd = Ctd(lab, GATEWAY | {"conntrack": {"timeouts": {"preset": "linux"}}}).start()
+        ours = ctd.json("timeout", "list")[0]["timeouts"]
+        for proto, states in TIMEOUTS.items():
+            for state in states:
+                if setting := kernel_timeout(proto, state):
+                    value = int(lab.gateway.sysctl(setting))
+                    if (proto, state, value) != ("sctp", "established", 432000):  # before Linux 6.2
+                        self.assertEqual(ours[proto][state], value, f"{proto} {state}")
 
     def test_intended_differences_are_still_there(self):
         """What is listed as different must be: else the list is out of date."""
-        shown = [one for one in named() if one[0] in SHOWS]
-        self.assertEqual(len(shown), len(SHOWS))
+        shown = [one for one in named() if one[0] in OF]
+        self.assertEqual(len(shown), len(OF))
         pair = Pair(self, "everyone_opens")
         self.assertEqual([name for (name, _, _), (kernel, ctd) in zip(shown, pair.play(shown)) if kernel == ctd], [])
 
     def test_random(self):
         count, seed = (int(os.environ.get(f"CTD_ORACLE_{name}", default)) for name, default in (
-            ("COUNT", 2000), ("SEED", 1)))
+            ("COUNT", 4000), ("SEED", 1)))
         for rules in RULES:
             with self.subTest(rules):
                 self.compare([conversation(seed, number) for number in range(count)], rules)
