@@ -147,7 +147,7 @@ static __always_inline void tuple_invert(struct ctd_tuple *to, const struct ctd_
 		u16 kind = host_ntohs(t->dport); /* the code stays, as in the kernel */
 
 		to->sport = sport;
-		to->dport = host_htons((u16)(icmp_answer(t->proto, (u8)(kind >> 8)) << 8 | (kind & 0xff)));
+		to->dport = host_htons((u16)((u8)icmp_answer(t->proto, (u8)(kind >> 8)) << 8 | (kind & 0xff)));
 	} else {
 		to->sport = t->dport;
 		to->dport = sport;
